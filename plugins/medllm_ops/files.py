@@ -1,0 +1,127 @@
+"""Files that appear whole or not at all, JSON lines, and content hashes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+import xxhash
+
+# Line ends only at "\n": U+2028 and its kin are text inside JSON strings.
+_JSON_LINE = orjson.OPT_APPEND_NEWLINE
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file beside ``path`` for writing; it takes the name ``path`` only when the block ends well.
+
+    The data reach the disk before the name does, so a crash or a full disk leaves the old file or none.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = _beside(path)
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """Make a directory beside ``path`` to fill; it replaces ``path`` only when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_parts(path)
+    part = _beside(path)
+    part.mkdir()
+    try:
+        yield part
+        if path.exists():
+            # A directory cannot be renamed over one that has content: move the old one away first.
+            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            path.rename(old)
+            part.rename(path)
+            shutil.rmtree(old)
+        else:
+            part.rename(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what killed writers of ``path`` left beside it."""
+    for leftover in [*path.parent.glob(f".{path.name}.*.part"), *path.parent.glob(f".{path.name}.*.old")]:
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def to_json_line(row: Any) -> bytes:
+    """One row as UTF-8 JSON with its newline; the key order is the row's own."""
+    return orjson.dumps(row, option=_JSON_LINE)
+
+
+def write_json_lines(path: Path, rows: Iterable[Any]) -> int:
+    """Write rows to ``path``, whole or not at all, and return how many there were."""
+    count = 0
+    with write_whole(path) as file:
+        for row in rows:
+            file.write(to_json_line(row))
+            count += 1
+    return count
+
+
+def read_json_lines(path: Path) -> Iterator[Any]:
+    """Read rows that :func:`write_json_lines` wrote.
+
+    :raises ValueError: (``orjson.JSONDecodeError``) on a line that is not JSON: our own files have none.
+    """
+    with path.open("rb") as file:
+        for line in file:
+            yield orjson.loads(line)
+
+
+def count_lines(path: Path) -> int:
+    """The number of newline-terminated lines on disk, read in blocks."""
+    lines = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            lines += block.count(b"\n")
+    return lines
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one indented JSON document, whole or not at all."""
+    with write_whole(path) as file:
+        file.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON document."""
+    return orjson.loads(path.read_bytes())
+
+
+def text_hash(text: str) -> str:
+    """xxh3-128 of the UTF-8 text, as 32 hexadecimal digits: the same on every machine and in every year."""
+    return xxhash.xxh3_128_hexdigest(text.encode("utf-8", "surrogatepass"))
+
+
+def file_hash(path: Path) -> str:
+    """xxh3-128 of a file's bytes, as 32 hexadecimal digits."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
