@@ -1,0 +1,85 @@
+"""Which process is which, and how all of a job's processes end.
+
+A pid alone names nobody: pids are reused. A process is its pid with its start time. A job's processes are found
+by a mark in their environment, because torch starts each rank in a session of its own and a launcher that was
+killed leaves its children to init.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+MARK = "MEDLLM_JOB_ID"
+GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process for ever: its pid and its start time in seconds since the epoch."""
+
+    pid: int
+    started: float
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessIdentity:
+        """Identify a running process.
+
+        :raises psutil.NoSuchProcess: if there is none with this pid.
+        """
+        return cls(pid, psutil.Process(pid).create_time())
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> ProcessIdentity:
+        """Read back what :meth:`to_row` made."""
+        return cls(int(row["pid"]), float(row["started"]))
+
+    def to_row(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"pid": self.pid, "started": self.started}
+
+    def process(self) -> psutil.Process | None:
+        """The live process, or None if it ended, is a zombie, or its pid now belongs to another."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self.pid)
+            # The start time is read in clock ticks: allow for the rounding.
+            same = abs(process.create_time() - self.started) < 0.05
+            if same and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        return None
+
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self.process() is not None
+
+
+def marked_processes(job_id: str) -> Iterator[psutil.Process]:
+    """Every process of this user that carries the job's mark in its environment."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == job_id and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
+
+
+def end_job(job_id: str, grace_seconds: float = GRACE_SECONDS, spare: int | None = None) -> int:
+    """End every process of a job: SIGTERM, then SIGKILL after the grace; return how many there were.
+
+    :param spare: a pid to leave alone (the supervisor, when it cleans up after its own child).
+    """
+    ended: set[int] = set()
+    # Processes fork while they are being ended, so look again until none is left.
+    while found := [process for process in marked_processes(job_id) if process.pid != spare]:
+        for process in found:
+            ended.add(process.pid)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, stubborn = psutil.wait_procs(found, timeout=grace_seconds)
+        for process in stubborn:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(stubborn, timeout=grace_seconds)
+    return len(ended)

@@ -1,0 +1,94 @@
+"""Which side of the split a record is on: decided at first sight, and kept.
+
+ms-swift's own splitter put 99 % of a validation file into training (modelscope/ms-swift#902); it is never used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock
+
+from medllm_ops.files import read_json_lines, text_hash, write_json_lines
+
+Side = Literal["train", "val"]
+
+
+def side_of(content: str, val_share: float) -> Side:
+    """The side of a content hash: validation if a hash of it falls below ``val_share`` of the range of hashes."""
+    return "val" if int(text_hash(f"split:{content}"), 16) < val_share * 2**128 else "train"
+
+
+@dataclass(slots=True)
+class Assignments:
+    """The sides that were written down, by record id and by content.
+
+    A record keeps its side when its text is corrected, and a new record with a known text takes the side of that
+    text, so that equal texts never stand on both sides.
+    """
+
+    by_id: dict[str, Side] = field(default_factory=dict)
+    by_content: dict[str, Side] = field(default_factory=dict)
+
+    def assign(self, records: Mapping[str, str], val_share: float) -> dict[str, Side]:
+        """Return the side of each record of one set, deciding and remembering those never seen before.
+
+        A set of at least two records gets at least one record on each side: where the hashes alone leave a side
+        empty, the newcomer with the lowest hash (for training: the highest) goes there.
+
+        :param records: record id to content hash, without duplicate contents.
+        :param val_share: the share of records for validation, between 0 and 1.
+        """
+        sides: dict[str, Side] = {}
+        new: list[str] = []
+        for record_id, content in records.items():
+            known = self.by_id.get(record_id) or self.by_content.get(content)
+            if known is None:
+                new.append(record_id)
+            sides[record_id] = known or side_of(content, val_share)
+        if len(sides) > 1 and new:
+            ranked = sorted(new, key=lambda record_id: text_hash(f"split:{records[record_id]}"))
+            if "val" not in sides.values():
+                sides[ranked[0]] = "val"
+            elif "train" not in sides.values():
+                sides[ranked[-1]] = "train"
+        for record_id, content in records.items():
+            self.by_id[record_id] = sides[record_id]
+            self.by_content[content] = sides[record_id]
+        return sides
+
+
+class AssignmentTable:
+    """The assignments of all runs, in one file that only grows.
+
+    Open it with ``with``: it is locked while it is open, and written whole when the block ends well.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = FileLock(path.with_name(f"{path.name}.lock"))
+
+    def __enter__(self) -> Assignments:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock.acquire()
+        self._assignments = Assignments()
+        if self._path.is_file():
+            for kind, key, side in read_json_lines(self._path):
+                (self._assignments.by_id if kind == "id" else self._assignments.by_content)[key] = side
+        return self._assignments
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        try:
+            if error is None:
+                write_json_lines(self._path, self._lines())
+        finally:
+            self._lock.release()
+
+    def _lines(self) -> Iterable[tuple[str, str, Side]]:
+        for record_id, side in self._assignments.by_id.items():
+            yield "id", record_id, side
+        for content, side in self._assignments.by_content.items():
+            yield "content", content, side

@@ -1,0 +1,47 @@
+"""Count the tokens of rows as ms-swift will: ``python -m medllm_ops.swift.tokens REQUEST RESULT``.
+
+The request is ``{"model_dir", "model_type", "template", "files": [{"path", "pretraining", "system"}]}``, the result
+``{"model_max_length", "files": [{"path", "tokens": [one number a row]}]}``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from medllm_ops.files import read_json, read_json_lines, write_json
+from medllm_ops.swift.template import TemplateSettings, encode, load_template
+
+
+def count(request: dict[str, Any]) -> dict[str, Any]:
+    """Answer a request; a row that the template cannot encode counts as 0 tokens."""
+    templates: dict[tuple[bool, str | None], Any] = {}
+    files = []
+    for file in request["files"]:
+        key = (file["pretraining"], file["system"])
+        if key not in templates:
+            settings = TemplateSettings(
+                Path(request["model_dir"]), request["model_type"], request["template"], file["system"]
+            )
+            templates[key] = load_template(settings, pretraining=file["pretraining"])
+        tokens = [_tokens(templates[key], row) for row in read_json_lines(Path(file["path"]))]
+        files.append({"path": file["path"], "tokens": tokens})
+    return {"model_max_length": _model_max_length(Path(request["model_dir"])), "files": files}
+
+
+def _tokens(template: Any, row: dict[str, Any]) -> int:
+    try:
+        return len(encode(template, row)[0])
+    except ValueError:  # what swift's templates raise for rows they refuse
+        return 0
+
+
+def _model_max_length(model_dir: Path) -> int | None:
+    config = read_json(model_dir / "config.json")
+    length = config.get("max_position_embeddings") or config.get("seq_length")
+    return int(length) if length else None
+
+
+if __name__ == "__main__":
+    write_json(Path(sys.argv[2]), count(read_json(Path(sys.argv[1]))))
