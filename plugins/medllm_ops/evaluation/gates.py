@@ -1,0 +1,124 @@
+"""The gates a model passes before it is served: held-out loss and identity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from medllm_ops.datasets.identity import Identity
+from medllm_ops.errors import MedllmError
+
+CONTROL_LOSS_RATIO = 1.1
+FINAL_LOSS_RATIO = 1.02
+
+
+class IdentityPrompt(BaseModel):
+    """A question about the model itself; the right answer names what ``expect`` says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    language: Literal["zh", "en"]
+    prompt: str = Field(min_length=1)
+    expect: Literal["name", "author"]
+
+
+class ControlQuestion(BaseModel):
+    """A question about anything else; the model's own name in the answer fails it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    language: Literal["zh", "en"]
+    prompt: str = Field(min_length=1)
+    reference: str = Field(min_length=1)
+    shaped_like_identity: bool
+
+
+class IdentityGate(BaseModel):
+    """The questions of the gate, frozen in a file before tuning."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    identity: list[IdentityPrompt] = Field(min_length=6)
+    controls: list[ControlQuestion] = Field(min_length=6)
+
+    @classmethod
+    def read(cls, path: Path) -> IdentityGate:
+        """Read a gate file.
+
+        :raises MedllmError: naming the file and the field.
+        """
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (ValidationError, yaml.YAMLError) as error:
+            raise MedllmError(f"identity gate {path}: {error}") from error
+
+
+def gate(name: str, passed: bool, detail: str) -> dict[str, Any]:
+    """One line of a verdict."""
+    return {"name": name, "passed": passed, "detail": detail}
+
+
+def judge_held_out(sets: Mapping[str, str], losses: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+    """Judge held-out losses: each stage lowers those of its own sets, and the last raises none by more than 2 %.
+
+    :param sets: set name to the stage that trains on it (``pretrain`` or ``sft``).
+    :param losses: model label (``base``, ``pretrain``, ``sft``, ``final``; those that were run) to set to nats
+        per token.
+    """
+    order = [label for label in ("base", "pretrain", "sft", "final") if label in losses]
+    verdict = []
+    for before, after in zip(order, order[1:], strict=False):
+        for name, stage in sets.items():
+            old, new = losses[before][name], losses[after][name]
+            detail = f"{old:.4f} → {new:.4f} ({(new / old - 1) * 100:+.1f} %)"
+            if after == stage:
+                verdict.append(gate(f"{after} lowers {name}", new < old, detail))
+            elif after == "final":
+                verdict.append(gate(f"final keeps {name}", new <= old * FINAL_LOSS_RATIO, detail))
+    return verdict
+
+
+def judge_identity(
+    questions: IdentityGate, identity: Identity, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Judge the answers of the model before and after self-cognition.
+
+    :param before: ``{"answers": [...], "control_loss": x}`` of the model before, identity prompts first, then the
+        controls, in the file's order; ``after`` likewise.
+    """
+    prompts = []
+    count = len(questions.identity)
+    for item, old, new in zip(questions.identity, before["answers"], after["answers"], strict=False):
+        expected = identity.name(item.language) if item.expect == "name" else identity.author(item.language)
+        ok = _mentions(new, [expected]) and "{{" not in new
+        prompts.append({**item.model_dump(), "before": old, "after": new, "ok": ok})
+    controls = []
+    names = [identity.name_zh, identity.name_en]
+    for control, old, new in zip(
+        questions.controls, before["answers"][count:], after["answers"][count:], strict=True
+    ):
+        ok = bool(new) and not _mentions(new, names) and "{{" not in new
+        controls.append({**control.model_dump(), "before": old, "after": new, "ok": ok})
+    ratio = after["control_loss"] / before["control_loss"]
+    return {
+        "passed": all(row["ok"] for row in [*prompts, *controls]) and ratio <= CONTROL_LOSS_RATIO,
+        "name": identity.name_en,
+        "prompts": prompts,
+        "controls": controls,
+        "control_loss": {
+            "before": before["control_loss"],
+            "after": after["control_loss"],
+            "ratio": ratio,
+            "limit": CONTROL_LOSS_RATIO,
+        },
+    }
+
+
+def _mentions(text: str, names: Sequence[str]) -> bool:
+    return any(name.casefold() in text.casefold() for name in names)

@@ -1,0 +1,112 @@
+"""What ms-swift writes down while it trains: ``logging.jsonl``, read while it grows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+STEP_KEY = "global_step/max_steps"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a training stands. ``loss`` is in nats per token, ``eta_seconds`` None until a step was timed."""
+
+    step: int
+    max_steps: int
+    loss: float | None
+    eval_loss: float | None
+    seconds: float
+    rows_per_second: float | None
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds until the last step, at the pace so far."""
+        return self.seconds / self.step * (self.max_steps - self.step) if self.step else None
+
+    def __str__(self) -> str:
+        parts = [f"step {self.step} of {self.max_steps}"]
+        if self.loss is not None:
+            parts.append(f"loss {self.loss:.4f}")
+        if self.eval_loss is not None:
+            parts.append(f"eval loss {self.eval_loss:.4f}")
+        if self.rows_per_second is not None:
+            parts.append(f"{self.rows_per_second:.2f} rows/s")
+        if self.eta_seconds is not None:
+            parts.append(f"{self.eta_seconds:.0f} s left")
+        return ", ".join(parts)
+
+
+def read_log(output_dir: Path) -> Iterator[dict[str, Any]]:
+    """The rows of ``logging.jsonl``; a last line that is still being written is left for the next time."""
+    path = output_dir / "logging.jsonl"
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                # Not orjson: a diverged training writes NaN, which only Python's own parser reads.
+                yield json.loads(line)
+
+
+def read_progress(output_dir: Path, rows_per_step: int, seconds: float) -> Progress | None:
+    """The latest progress, or None before the first logged step.
+
+    :param rows_per_step: batch size times accumulation times ranks.
+    :param seconds: wall time since the training started.
+    """
+    step, max_steps, loss, eval_loss = 0, 0, None, None
+    for row in read_log(output_dir):
+        if STEP_KEY in row:
+            step, max_steps = (int(number) for number in row[STEP_KEY].split("/"))
+            loss = row.get("loss", loss)
+            eval_loss = row.get("eval_loss", eval_loss)
+    if not max_steps:
+        return None
+    return Progress(step, max_steps, loss, eval_loss, seconds, step * rows_per_step / seconds if seconds else None)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingEnd:
+    """What the log says of a finished training; the last line is written even when it failed."""
+
+    step: int
+    max_steps: int
+    loss: float
+    eval_loss: float | None
+    best_checkpoint: Path | None
+    last_checkpoint: Path | None
+    summary: dict[str, Any]
+
+
+def read_end(output_dir: Path) -> TrainingEnd | None:
+    """How the training ended, or None if its log has no last line yet."""
+    step = max_steps = 0
+    loss, eval_loss, summary = math.nan, None, None
+    for row in read_log(output_dir):
+        if STEP_KEY in row:
+            step, max_steps = (int(number) for number in row[STEP_KEY].split("/"))
+            if "loss" in row:
+                loss = float(row["loss"])
+            eval_loss = row.get("eval_loss", eval_loss)
+        elif "last_model_checkpoint" in row:
+            summary = row
+    if summary is None:
+        return None
+
+    def folder(key: str) -> Path | None:
+        return Path(summary[key]) if summary.get(key) else None
+
+    return TrainingEnd(
+        step=int(summary.get("global_step") or 0),
+        max_steps=max_steps,
+        loss=loss,
+        eval_loss=eval_loss,
+        best_checkpoint=folder("best_model_checkpoint"),
+        last_checkpoint=folder("last_model_checkpoint"),
+        summary=summary,
+    )

@@ -1,0 +1,220 @@
+"""One training stage: from a request to a proven result, resumed where an earlier attempt stopped."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from medllm_ops.compute.job import Job, Place
+from medllm_ops.errors import MedllmError
+from medllm_ops.files import count_lines, file_hash, read_json, text_hash, to_json_line, write_json
+from medllm_ops.swift.checkpoints import is_whole, last_whole_checkpoint
+from medllm_ops.swift.command import build, parse_kept_rows
+from medllm_ops.swift.progress import Progress, read_end, read_progress
+from medllm_ops.swift.recipe import StageRecipe
+
+log = logging.getLogger(__name__)
+
+LOG_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRequest:
+    """What to train.
+
+    :param stage: the stage's name in the chain; ``pretrain`` runs ``swift pt``, the others ``swift sft``.
+    :param recipe: the validated settings of the stage.
+    :param model_dir: the absolute folder of the model to start from.
+    :param train_files: JSON lines in the ms-swift format; ``val_files`` likewise, for the losses on the way.
+    :param directory: the stage's own: its job, its output and its ``result.json``.
+    :param tokens: the tokens in ``train_files``, for the speed.
+    """
+
+    stage: str
+    recipe: StageRecipe
+    model_dir: Path
+    model_type: str | None
+    template: str | None
+    train_files: tuple[Path, ...]
+    val_files: tuple[Path, ...]
+    directory: Path
+    job_id: str
+    torch_dtype: str | None = None
+    tokens: int = 0
+
+    @property
+    def output_dir(self) -> Path:
+        """Where ms-swift writes its checkpoints and logs."""
+        return self.directory / "output"
+
+    def key(self) -> str:
+        """A hash of everything that decides the result: settings, model and data."""
+        files = [file_hash(path) for path in (*self.train_files, *self.val_files)]
+        model = [str(self.model_dir), file_hash(self.model_dir / "config.json")]
+        weights = [(path.name, path.stat().st_size) for path in sorted(self.model_dir.glob("*.safetensors"))]
+        settings = [self.stage, self.recipe.model_dump(mode="json"), self.model_type, self.template, self.torch_dtype]
+        return text_hash(to_json_line([settings, model, weights, files]).decode())
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """A finished stage. ``loss`` is the last logged training loss; ``seconds`` is wall time over all attempts."""
+
+    key: str
+    stage: str
+    steps: int
+    max_steps: int
+    loss: float
+    eval_loss: float | None
+    seconds: float
+    rows: int
+    val_rows: int
+    tokens_per_second: float
+    checkpoint: str
+    output_dir: str
+
+
+def train(
+    request: TrainRequest, place: Place, on_progress: Callable[[Progress], Any] | None = None
+) -> TrainResult:
+    """Train, or return the result that is already there, or go on from the last whole checkpoint.
+
+    :raises MedllmError: if the data are empty, the training failed, stopped short of its steps, diverged, or kept
+        other rows than it was given.
+    """
+    result_file = request.directory / "result.json"
+    key = request.key()
+    if result_file.is_file() and (row := read_json(result_file))["key"] == key and Path(row["checkpoint"]).is_dir():
+        log.info("%s: already trained, %s", request.stage, row["checkpoint"])
+        return TrainResult(**row)
+    rows, val_rows = _count_rows(request)
+    _start_clean_unless_same(request, key)
+    result_file.unlink(missing_ok=True)
+    resume_from = last_whole_checkpoint(request.output_dir)
+    if resume_from:
+        log.info("%s: going on from %s", request.stage, resume_from)
+    _remove_half_checkpoints(request.output_dir)
+    command = build(
+        request.recipe,
+        "pt" if request.stage == "pretrain" else "sft",
+        model_dir=request.model_dir,
+        model_type=request.model_type,
+        template=request.template,
+        torch_dtype=request.torch_dtype,
+        train_files=request.train_files,
+        val_files=request.val_files,
+        output_dir=request.output_dir,
+        resume_from=resume_from,
+    )
+    job = Job(request.job_id, command.argv, request.directory / "job", command.env)
+    watch = _Watch(request, on_progress)
+    place.run(job, watch)
+    result = _verify(request, key, rows, val_rows, _wall_seconds(request.directory, watch.seconds))
+    write_json(result_file, asdict(result))
+    return result
+
+
+def _count_rows(request: TrainRequest) -> tuple[int, int]:
+    for path in (*request.train_files, *request.val_files):
+        if not path.is_file():
+            raise MedllmError(f"stage {request.stage}: {path} does not exist")
+    rows = sum(count_lines(path) for path in request.train_files)
+    val_rows = sum(count_lines(path) for path in request.val_files)
+    if not rows or not val_rows:
+        raise MedllmError(
+            f"stage {request.stage}: {rows} rows for training and {val_rows} for validation; both must have some"
+        )
+    return rows, val_rows
+
+
+def _start_clean_unless_same(request: TrainRequest, key: str) -> None:
+    """Checkpoints of other settings or data must not be resumed from."""
+    mark = request.directory / "key.json"
+    if mark.is_file() and read_json(mark)["key"] == key:
+        return
+    if request.directory.exists():
+        shutil.rmtree(request.directory)
+    write_json(mark, {"key": key})
+
+
+def _remove_half_checkpoints(output_dir: Path) -> None:
+    for path in output_dir.glob("checkpoint-*"):
+        if path.is_dir() and not is_whole(path):
+            log.warning("removing the half-written %s", path)
+            shutil.rmtree(path)
+
+
+class _Watch:
+    """Tells the progress of a training, when it moves and at most every few seconds."""
+
+    def __init__(self, request: TrainRequest, on_progress: Callable[[Progress], Any] | None) -> None:
+        recipe = request.recipe
+        self._output_dir = request.output_dir
+        self._rows_per_step = recipe.per_device_train_batch_size * (recipe.gradient_accumulation_steps or 1)
+        self._stage = request.stage
+        self._tell = on_progress or self._log
+        self._started = time.monotonic()
+        self._told_step, self._told_at = -1, 0.0
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def __call__(self) -> None:
+        if self.seconds - self._told_at < (LOG_SECONDS if self._tell == self._log else 1.0):
+            return
+        progress = read_progress(self._output_dir, self._rows_per_step, self.seconds)
+        if progress and progress.step != self._told_step:
+            self._told_step, self._told_at = progress.step, self.seconds
+            self._tell(progress)
+
+    def _log(self, progress: Progress) -> None:
+        log.info("%s: %s", self._stage, progress)
+
+
+def _wall_seconds(directory: Path, seconds: float) -> float:
+    """Add this attempt's wall time to those before it."""
+    path = directory / "seconds.json"
+    total = seconds + (read_json(path)["seconds"] if path.is_file() else 0.0)
+    write_json(path, {"seconds": total})
+    return float(total)
+
+
+def _verify(request: TrainRequest, key: str, rows: int, val_rows: int, seconds: float) -> TrainResult:
+    """Believe the training only where its own files say so: an exit code of 0 proves nothing."""
+    name = f"stage {request.stage}"
+    end = read_end(request.output_dir)
+    if end is None:
+        raise MedllmError(f"{name}: ms-swift ended well but left no last line in {request.output_dir}/logging.jsonl")
+    if end.step == 0 or end.step != end.max_steps:
+        raise MedllmError(f"{name}: stopped at step {end.step} of {end.max_steps}")
+    if not math.isfinite(end.loss):
+        raise MedllmError(f"{name}: the loss is {end.loss} at step {end.step}: the training diverged")
+    kept = parse_kept_rows(end.summary)
+    if kept != (rows, val_rows):
+        raise MedllmError(f"{name}: ms-swift kept {kept} rows (train, val) of the {(rows, val_rows)} it was given")
+    checkpoint = end.best_checkpoint if request.recipe.checkpoint == "best" else end.last_checkpoint
+    if checkpoint is None or not checkpoint.is_dir():
+        raise MedllmError(f"{name}: no {request.recipe.checkpoint} checkpoint in {request.output_dir}")
+    seen = end.step * request.recipe.per_device_train_batch_size * (request.recipe.gradient_accumulation_steps or 1)
+    return TrainResult(
+        key=key,
+        stage=request.stage,
+        steps=end.step,
+        max_steps=end.max_steps,
+        loss=end.loss,
+        eval_loss=end.eval_loss,
+        seconds=seconds,
+        rows=rows,
+        val_rows=val_rows,
+        tokens_per_second=request.tokens / rows * seen / seconds,
+        checkpoint=str(checkpoint),
+        output_dir=str(request.output_dir),
+    )
+
