@@ -1,0 +1,286 @@
+"""PubMed citations in NLM's XML: baseline and update files, and answers of EFetch; plain or gzip.
+
+The format is NLM's DTD ``pubmed_250101``; the DTD itself is never fetched. Records are cut out of the file by their
+tags and parsed one by one, so that a broken one costs itself only. The file's encoding is UTF-8, as NLM's always is,
+whatever its first line says.
+
+The text is the title and, on lines of their own, the paragraphs of ``Abstract``. A title in brackets stays in them:
+NLM writes so the titles that it translated. ``OtherAbstract`` and ``VernacularTitle`` are not the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from lxml import etree
+
+from medllm_ops.errors import UnreadableFileError
+from medllm_ops.records import Deletion, Document, Reject
+from medllm_ops.sources.archives import RawFile, check_md5_sidecar
+from medllm_ops.sources.base import Parsed, Source
+from medllm_ops.sources.text import excerpt, tidy_line
+from medllm_ops.sources.xml_records import Piece, cut
+
+MAX_RECORD_BYTES = 5_000_000
+"""A larger record is refused; the largest of PubMed, with thousands of authors, have about 2 MB."""
+
+LICENCE = "NLM terms and conditions; the abstract may be under its publisher's copyright"
+
+BROKEN = "broken XML"
+CUT_OFF = "file ends in the middle"
+DAMAGED = "damaged gzip data"
+EMPTY = "empty file"
+NO_ABSTRACT = "no abstract"
+NO_PMID = "no PMID"
+NO_RECORDS = "no records in file"
+NOT_UTF8 = "not UTF-8"
+STRAY = "content outside any record"
+TOO_LARGE = "record too large"
+
+_CITATIONS = {"PubmedArticle": "MedlineCitation", "PubmedBookArticle": "BookDocument"}
+_DELETIONS = ("DeleteCitation", "DeleteDocument")
+_RETRACTIONS = ("RetractionIn", "RetractedandRepublishedIn")
+
+# What may lie between records: instructions, comments, the DOCTYPE, the tags of the set.
+_BETWEEN = re.compile(
+    rb"\xef\xbb\xbf|<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^\[\]<>]*(?:\[[^\]]*\]\s*)?>|</?\w+Set(?:\s[^<>]*)?/?>", re.DOTALL
+)
+_SET_TAG = re.compile(rb"<(/?)\w+Set(?:\s[^<>]*?)?(/?)>")
+_ELEMENT = re.compile(rb"<([A-Za-z_][\w.:-]*)")
+_COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
+_OWN_PMID = re.compile(rb"<(?:MedlineCitation|BookDocument)\b[^<>]*>\s*<PMID\b[^<>]*>\s*(\d{1,9})\s*</PMID>")
+_DELETED_PMID = re.compile(rb"<PMID(?:\s[^<>]*)?>\s*(\d{1,9})\s*</PMID\s*>")
+_DELETION_TAG = re.compile(rb"</?Delete(?:Citation|Document)\s*/?>")
+_TRUNCATED = re.compile(r"\s*[(\[]?\bABSTRACT TRUNCATED(?: AT \d+ WORDS)?\b[)\]]?\.?")
+_PARSER = etree.XMLParser(
+    encoding="utf-8", resolve_entities=False, load_dtd=False, no_network=True, remove_comments=True, remove_pis=True
+)
+_PREFIXES = (
+    b'<set xmlns:mml="http://www.w3.org/1998/Math/MathML" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    b' xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">%b</set>'
+)
+
+
+def parse(path: Path) -> Iterator[Parsed]:
+    """Yield one :class:`Document` or :class:`Reject` for each record and one :class:`Deletion` for each deleted PMID.
+
+    Memory is bounded by :data:`MAX_RECORD_BYTES`, not by the file.
+
+    :raises UnreadableFileError: if the file cannot be opened, differs from its ``.md5`` sidecar, is not PubMed XML,
+        or declares XML entities.
+    """
+    check_md5_sidecar(path)
+    raw = RawFile(path)
+    state = _State(path)
+    for piece in cut(raw.blocks(), (*_CITATIONS, *_DELETIONS), MAX_RECORD_BYTES):
+        for item in state.items(piece, raw):
+            state.number += 1
+            yield item
+    if not state.number:
+        yield state.nothing(raw)
+
+
+class _State:
+    """What is known of a file so far."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = str(path)
+        self.number = 0  # of items yielded
+        self.pieces = 0
+        self.set_open = False
+        self.root = ""  # the first element outside any record
+        self.text = False  # anything but white space was seen
+
+    def items(self, piece: Piece, raw: RawFile) -> Iterator[Parsed]:
+        self.pieces += 1
+        if not piece.name:
+            if piece.end == "file" or not piece.data.isspace():
+                yield from self._between(piece, raw)
+            return
+        self.text = True
+        if piece.name in _DELETIONS:
+            yield from self._deletions(piece)
+        elif piece.end == "closed":
+            yield self._record(piece)
+        elif piece.end == "broken":
+            yield self.reject(BROKEN, piece.data, f"no end tag </{piece.name}>")
+        elif piece.end == "too large":
+            yield self.reject(TOO_LARGE, piece.data, f"more than {MAX_RECORD_BYTES} bytes")
+        if piece.end == "file":
+            yield self._cut_off(raw, piece.data, f"in a {piece.name}")
+
+    def reject(self, reason: str, data: bytes, detail: str = "") -> Reject:
+        own = _OWN_PMID.search(data)
+        return Reject(
+            file=self.file,
+            position=f"record {self.number + 1}",
+            reason=reason,
+            detail=detail,
+            id=f"pubmed:{int(own[1])}" if own else None,
+            excerpt=excerpt(data),
+        )
+
+    def _cut_off(self, raw: RawFile, data: bytes, where: str) -> Reject:
+        damaged = raw.damage and "ends" not in raw.damage
+        return self.reject(DAMAGED if damaged else CUT_OFF, data, raw.damage or where)
+
+    def _between(self, piece: Piece, raw: RawFile) -> Iterator[Reject]:
+        data = piece.data
+        if self.pieces == 1:
+            self._refuse(data)
+        for tag in _SET_TAG.finditer(_COMMENT.sub(b"", data)):
+            self.set_open = not (tag[1] or tag[2])
+        if element := _ELEMENT.search(data):
+            self.root = self.root or element[1].decode()
+        rest = _BETWEEN.sub(b"", data).strip()
+        self.text = self.text or not data.isspace()
+        if piece.end == "file":
+            if raw.damage or self.set_open:
+                yield self._cut_off(raw, rest, "the end tag of the set is missing")
+                return
+            if self.number == 0 and not self.set_open and self.root[-3:] != "Set":
+                return  # no PubMed file at all: the caller says so
+        if rest:
+            yield self.reject(TOO_LARGE if piece.end == "too large" else STRAY, rest)
+
+    def _refuse(self, head: bytes) -> None:
+        if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"<\0" in head[:8] or b"\0<" in head[:8]:
+            raise UnreadableFileError(self.path, "is UTF-16 or UTF-32; PubMed files are UTF-8")
+        if b"<!ENTITY" in _COMMENT.sub(b"", head):
+            raise UnreadableFileError(self.path, "declares XML entities, which are refused")
+
+    def nothing(self, raw: RawFile) -> Reject:
+        """What to say of a file without any record."""
+        if not self.text:
+            return self.reject(CUT_OFF if raw.damage else EMPTY, b"", raw.damage)
+        if not self.root:
+            raise UnreadableFileError(self.path, "is not XML")
+        if self.root[-3:] != "Set":
+            raise UnreadableFileError(self.path, f"is not PubMed XML: its first element is <{self.root[:40]}>")
+        return self.reject(NO_RECORDS, b"")
+
+    def _deletions(self, piece: Piece) -> Iterator[Parsed]:
+        # Not by the XML parser: one broken PMID must not keep thousands of withdrawn records alive.
+        data = _COMMENT.sub(b"", piece.data)
+        first = self.number
+        for place, pmid in enumerate(_DELETED_PMID.finditer(data), start=first + 1):
+            yield Deletion(id=f"pubmed:{int(pmid[1])}", file=self.file, position=f"record {place}")
+        rest = _DELETION_TAG.sub(b"", _DELETED_PMID.sub(b"", data)).strip()
+        if piece.end == "too large":
+            yield self.reject(TOO_LARGE, rest, f"more than {MAX_RECORD_BYTES} bytes")
+        elif rest and piece.end != "file":
+            yield self.reject(BROKEN, rest, f"in {piece.name}")
+
+    def _record(self, piece: Piece) -> Document | Reject:
+        data = piece.data
+        try:
+            root = _parse_xml(data)
+        except etree.XMLSyntaxError as error:
+            try:
+                data.decode()
+            except UnicodeDecodeError as not_utf8:
+                return self.reject(NOT_UTF8, data, f"byte {not_utf8.start} of the record: {not_utf8.reason}")
+            return self.reject(BROKEN, data, f"{error.msg} of the record")
+        citation = root.find(_CITATIONS[piece.name])
+        pmid = None if citation is None else citation.find("PMID")
+        number = "" if pmid is None else (pmid.text or "").strip()
+        version = "1" if pmid is None else pmid.get("Version", "1").strip()
+        if citation is None or not _is_number(number) or not _is_number(version):
+            return self.reject(NO_PMID, data, f"PMID {number[:40]!r}, version {version[:40]!r}")
+        article = citation.find("Article") if piece.name == "PubmedArticle" else citation
+        abstract = [] if article is None else _abstract(article)
+        if article is None or not abstract:
+            return self.reject(NO_ABSTRACT, data)
+        title = _title(article)
+        return Document(
+            id=f"pubmed:{int(number)}",
+            source="pubmed",
+            language="en",
+            title=title,
+            text="\n".join([title, *abstract] if title else abstract),
+            url=f"https://pubmed.ncbi.nlm.nih.gov/{int(number)}/",
+            licence=LICENCE,
+            version=int(version),
+            retracted=_is_retracted(citation, article),
+        )
+
+
+def _parse_xml(data: bytes) -> etree._Element:
+    """Parse one record strictly; no DOCTYPE can precede it, so no entity but XML's own five exists.
+
+    :raises etree.XMLSyntaxError: if it is not well formed.
+    """
+    try:
+        return etree.fromstring(data, _PARSER)
+    except etree.XMLSyntaxError as error:
+        if getattr(error, "code", 0) != etree.ErrorTypes.NS_ERR_UNDEFINED_NAMESPACE:
+            raise
+        # The prefix may be declared on the set, or only by the DTD.
+        return etree.fromstring(_PREFIXES % data, _PARSER)[0]
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9
+
+
+def _title(article: etree._Element) -> str:
+    for name in ("ArticleTitle", "Book/BookTitle"):
+        title = article.find(name)
+        if title is not None and (text := _flat(title)):
+            return text
+    return ""
+
+
+def _abstract(article: etree._Element) -> list[str]:
+    """The paragraphs, each on one line, with their labels."""
+    paragraphs = []
+    for paragraph in article.iterfind("Abstract/AbstractText"):
+        text = _flat(paragraph)
+        if "ABSTRACT TRUNCATED" in text:
+            text = _TRUNCATED.sub("", text).strip()
+        if text:
+            label = tidy_line(paragraph.get("Label", "")).rstrip(": ")
+            paragraphs.append(f"{label}: {text}" if label and label.upper() != "UNLABELLED" else text)
+    return paragraphs
+
+
+def _flat(element: etree._Element) -> str:
+    return tidy_line("".join(_strings(element)) if len(element) else element.text or "")
+
+
+def _strings(element: etree._Element) -> Iterator[str]:
+    yield element.text or ""
+    for child in element:
+        if etree.QName(child).localname == "math":
+            yield from _math(child)
+        else:
+            yield from _strings(child)
+        yield child.tail or ""
+
+
+def _math(element: etree._Element) -> Iterator[str]:
+    # Between MathML's elements white space is layout; an annotation is the same formula once more.
+    if not etree.QName(element).localname.startswith("annotation"):
+        yield tidy_line(element.text or "")
+        for child in element:
+            yield from _math(child)
+
+
+def _is_retracted(citation: etree._Element, article: etree._Element) -> bool:
+    return any(kind.text == "Retracted Publication" for kind in article.iter("PublicationType")) or any(
+        link.get("RefType") in _RETRACTIONS for link in citation.iterfind("CommentsCorrectionsList/CommentsCorrections")
+    )
+
+
+SOURCE = Source(
+    name="pubmed",
+    title="PubMed citations with abstracts (NLM)",
+    stage="pretrain",
+    folder="pubmed",
+    patterns=("*.xml", "*.xml.gz"),
+    parse=parse,
+    publisher_ids=True,
+)

@@ -1,0 +1,52 @@
+"""Text as it comes out of any source: white space and invisible characters in order, nothing else changed.
+
+What could change a meaning (NFKC in a formula, private-use characters) is left to curation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+# Unicode 15, "Default_Ignorable_Code_Point" without the variation selectors, the controls C0 and C1 (white space
+# among them is gone before this table is used), the bidirectional controls, and lone surrogates, which are not text.
+_INVISIBLE: tuple[Iterable[int], ...] = (
+    range(0x20),
+    range(0x7F, 0xA0),
+    (0xAD, 0x034F, 0x061C, 0x180E, 0xFEFF),
+    range(0x200B, 0x2010),
+    range(0x202A, 0x202F),
+    range(0x2060, 0x2070),
+    range(0xFFF9, 0xFFFC),
+    range(0xD800, 0xE000),
+)
+_REMOVE = dict.fromkeys(code for codes in _INVISIBLE for code in codes)
+
+
+def tidy_line(text: str) -> str:
+    """Return ``text`` as one line.
+
+    Every run of white space (newlines, NBSP, thin and ideographic spaces) becomes one space, the ends are trimmed,
+    zero-width characters, soft hyphens and controls go. Zero-width joiners go too: right for the English and
+    Chinese of our sources, wrong for Persian or Hindi.
+    """
+    line = " ".join(text.split())
+    # All that is removed is unprintable, so most lines end here.
+    if line.isprintable():
+        return line
+    return " ".join(line.translate(_REMOVE).split())
+
+
+def tidy_lines(text: str) -> str:
+    """Return ``text`` with each line as :func:`tidy_line` makes it, without the empty ones.
+
+    Lines end at LF, CR LF or CR; U+2028 and its kin are white space inside a line.
+    """
+    lines = (tidy_line(line) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
+    return "\n".join(line for line in lines if line)
+
+
+def excerpt(raw: bytes | str, characters: int = 200) -> str:
+    """Return the beginning of raw input on one line, for a reject; bytes that are not UTF-8 show as U+FFFD."""
+    head = raw[: characters * 4]
+    text = head if isinstance(head, str) else head.decode("utf-8", "replace")
+    return tidy_line(text)[:characters]
