@@ -1,0 +1,133 @@
+"""Rows of JSON lines, JSON arrays and CSV, read in bounded memory; a broken row costs one reject, never the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import orjson
+
+from medllm_ops.records import EXCERPT_CHARACTERS, Record, Reject
+from medllm_ops.sources.archives import open_raw
+from medllm_ops.sources.base import Parsed, Source, Stage
+from medllm_ops.sources.csv_rows import read_csv
+from medllm_ops.sources.json_array import read_json_array
+from medllm_ops.sources.raw_text import Encoding, find_encoding, limited_lines
+from medllm_ops.sources.row import ROW_LIMIT, Row, RowError
+
+FILE_PATTERNS = ("*.jsonl", "*.json", "*.txt", "*.csv")
+
+RowData: TypeAlias = dict[str, Any]
+Convert: TypeAlias = Callable[[RowData], Record]
+
+
+def read_rows(path: Path) -> Iterator[Row | Reject]:
+    """Yield the rows of a file in order, and a reject for each that is none.
+
+    A name ending in ``.csv`` is read as CSV; anything else is JSON, one array or one object a line, whatever its
+    name says. Text is UTF-8 or GB18030 (see :func:`~medllm_ops.sources.raw_text.find_encoding`). Positions are
+    ``line N`` (where the row begins) in lines and CSV, ``row N`` in an array, both from 1.
+
+    :raises UnreadableFileError: if the file cannot be opened, is UTF-16, or is CSV without a header.
+    """
+    with open_raw(path) as file:
+        encoding = find_encoding(file, path)
+        beginning = file.tell()
+        seen = False
+        for row in _reader(path, file, encoding):
+            seen = True
+            yield row
+        if not seen:
+            file.seek(beginning)
+            reason = "no rows in file" if file.read(ROW_LIMIT).strip() else "empty file"
+            yield Reject(file=str(path), position="line 1", reason=reason)
+
+
+def _reader(path: Path, file: IO[bytes], encoding: Encoding) -> Iterator[Row | Reject]:
+    if path.suffix.lower() == ".csv":
+        return read_csv(path, file, encoding)
+    if _is_array(path, file):
+        return read_json_array(path, file, encoding)
+    return _read_json_lines(path, file, encoding)
+
+
+def _is_array(path: Path, file: IO[bytes]) -> bool:
+    beginning = file.tell()
+    first_line = next((line.strip() for line in iter(partial(file.readline, ROW_LIMIT), b"") if line.strip()), b"")
+    file.seek(beginning)
+    # An object whose first line is only its brace is spread over lines, as editors do it. A ``.json`` of one
+    # object a line has a whole object in its first; anything else is an array, be its first bracket damaged.
+    return first_line.startswith(b"[") or first_line == b"{" or (path.suffix == ".json" and not _is_json(first_line))
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        orjson.loads(line.decode("utf-8", "replace"))
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _read_json_lines(path: Path, file: IO[bytes], encoding: Encoding) -> Iterator[Row | Reject]:
+    for number, line, too_long in limited_lines(file, ROW_LIMIT):
+        if not line.strip():
+            continue
+        position = f"line {number}"
+        try:
+            if too_long:
+                raise RowError("row too large", f"more than {ROW_LIMIT} bytes")
+            yield Row(position, _parse_line(line, encoding))
+        except RowError as error:
+            excerpt = line[: 4 * EXCERPT_CHARACTERS].decode(encoding, "replace")[:EXCERPT_CHARACTERS]
+            yield error.reject(path, position, excerpt)
+
+
+def _parse_line(line: bytes, encoding: Encoding) -> RowData:
+    try:
+        text = line.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise RowError("not UTF-8", str(error)) from error
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        if not line.endswith(b"\n"):
+            # The last line of the file, without its end: the writer was interrupted.
+            raise RowError("file cut off", str(error)) from error
+        raise RowError("not JSON", str(error)) from error
+    if not isinstance(value, dict):
+        raise RowError("not an object", type(value).__name__)
+    return value
+
+
+def parse_rows(path: Path, convert: Convert, identify: Callable[[RowData], str | None]) -> Iterator[Parsed]:
+    """Read a file of rows and convert each; what ``convert`` refuses becomes a reject with its id, where known."""
+    for row in read_rows(path):
+        if isinstance(row, Reject):
+            yield row
+            continue
+        try:
+            record = convert(row.data)
+        except RowError as error:
+            excerpt = orjson.dumps(row.data).decode()[:EXCERPT_CHARACTERS]
+            yield error.reject(path, row.position, excerpt, identify(row.data))
+        else:
+            yield record
+
+
+def _without_id(_row: RowData) -> str | None:
+    return None
+
+
+def row_source(
+    name: str,
+    title: str,
+    convert: Convert,
+    *,
+    stage: Stage = "sft",
+    identify: Callable[[RowData], str | None] = _without_id,
+) -> Source:
+    """A source whose files lie in ``sft`` and hold one row a record."""
+    parse = partial(parse_rows, convert=convert, identify=identify)
+    return Source(name=name, title=title, stage=stage, folder="sft", patterns=FILE_PATTERNS, parse=parse)
