@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -66,6 +67,33 @@ def remove_parts(path: Path) -> None:
             shutil.rmtree(leftover)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def make_once(out: Path, inputs: Any, make: Callable[[Path], Any]) -> bool:
+    """Call ``make`` with a folder that becomes ``out``, unless ``out`` was made from equal ``inputs`` before.
+
+    The folder keeps the hash of what it was made from in ``key.json``; the code that makes data is part of it, so
+    a changed parser makes its records anew.
+
+    :param inputs: anything that becomes JSON: settings, and the hashes of files.
+    :return: whether it was made now.
+    """
+    key = text_hash(to_json_line([inputs, _code_hash()]).decode())
+    mark = out / "key.json"
+    if mark.is_file() and read_json(mark)["key"] == key:
+        return False
+    with whole_directory(out) as folder:
+        make(folder)
+        write_json(folder / mark.name, {"key": key})
+    return True
+
+
+@cache
+def _code_hash() -> str:
+    root = Path(__file__).parent
+    folders = ("sources", "curation", "datasets")
+    files = [root / "records.py", *(path for folder in folders for path in sorted((root / folder).glob("*.py")))]
+    return text_hash("".join(file_hash(path) for path in files))
 
 
 def to_json_line(row: Any) -> bytes:

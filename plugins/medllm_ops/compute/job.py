@@ -13,11 +13,16 @@ from typing import Any, Protocol
 
 from medllm_ops.compute.processes import ProcessIdentity
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import read_json, text_hash, to_json_line, write_json
+from medllm_ops.files import read_json, text_hash, write_json
 
 
 class JobError(MedllmError):
     """A job ended badly; the sentence names its log."""
+
+
+def job_id(directory: Path) -> str:
+    """The id of the job in a directory: the same on every try, so that a retry finds the job again."""
+    return f"{directory.parent.name}-{text_hash(str(directory.absolute()))[:16]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +30,18 @@ class Job:
     """What to run.
 
     :param id: unique among all jobs of this machine; carried by every process of the job.
+    :param key: a hash of what the job is to achieve. The same key is the same job, whatever its command line says:
+        a resumed training has other arguments than an unbroken one.
     :param argv: the command, absolute.
     :param directory: the job's own; made when it is submitted.
     :param environment: added to the worker's own environment.
     """
 
     id: str
+    key: str
     argv: tuple[str, ...]
     directory: Path
     environment: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        """A hash of what is run: a job directory with another key holds another job."""
-        return text_hash(to_json_line([self.id, list(self.argv), dict(sorted(self.environment.items()))]).decode())
 
     @property
     def log(self) -> Path:
@@ -61,7 +64,7 @@ class Job:
     def read(cls, directory: Path) -> Job:
         """Read back what :meth:`write` left."""
         row = read_json(directory / "job.json")
-        return cls(row["id"], tuple(row["argv"]), directory, row["environment"])
+        return cls(row["id"], row["key"], tuple(row["argv"]), directory, row["environment"])
 
     def supervisor(self) -> ProcessIdentity | None:
         """The process that runs the job, if one was ever started."""
@@ -119,6 +122,10 @@ class Place(Protocol):
         """
         ...
 
-    def stop(self, job: Job) -> None:
+    def running(self, directory: Path, key: str) -> bool:
+        """Whether the job of this directory runs, and is the one with this key."""
+        ...
+
+    def stop(self, job_id: str) -> None:
         """End every process of the job."""
         ...

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
@@ -47,12 +48,10 @@ class LocalPlace:
         """
         job.directory.mkdir(parents=True, exist_ok=True)
         with FileLock(job.directory / ".lock"):
-            same = (job.directory / "job.json").is_file() and Job.read(job.directory).key == job.key
-            supervisor = job.supervisor()
-            if same and supervisor and supervisor.alive():
-                return supervisor
+            if self.running(job.directory, job.key):
+                return job.supervisor()
             result = job.result()
-            if same and result and result.key == job.key and result.exit_code == 0:
+            if result and result.key == job.key and result.exit_code == 0:
                 return None
             end_job(job.id)
             job.result_file.unlink(missing_ok=True)
@@ -69,6 +68,14 @@ class LocalPlace:
             write_json(job.directory / "supervisor.json", identity.to_row())
             return identity
 
-    def stop(self, job: Job) -> None:
-        """End the supervisor, which ends its job; then whatever is left of it."""
-        end_job(job.id)
+    def running(self, directory: Path, key: str) -> bool:
+        """Whether a live supervisor holds the job; see :class:`medllm_ops.compute.job.Place`."""
+        if not (directory / "job.json").is_file():
+            return False
+        job = Job.read(directory)
+        supervisor = job.supervisor()
+        return job.key == key and supervisor is not None and supervisor.alive()
+
+    def stop(self, job_id: str) -> None:
+        """End the supervisor and everything that it started."""
+        end_job(job_id)

@@ -6,13 +6,16 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from medllm_ops.files import text_hash
+from medllm_ops.files import file_hash, make_once, read_json_lines, text_hash, write_json, write_json_lines
 from medllm_ops.records import LedgerEntry
 
 RETRACTED = "retracted"
 DUPLICATE = "exact duplicate"
+UNUSED = "no stage trains on preference pairs"
 
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 _SPACE = re.compile(r"\s+")
@@ -31,8 +34,6 @@ def normalised(text: str) -> str:
 def content_hash(row: Mapping[str, Any]) -> str:
     """The hash of a record's normalised content, over all its turns and their roles."""
     turns = [f"{message['role']}\n{normalised(message['content'])}" for message in row["messages"]]
-    if "rejected_response" in row:
-        turns.append(f"rejected\n{normalised(row['rejected_response'])}")
     return text_hash("\n\n".join(turns))
 
 
@@ -53,9 +54,9 @@ class ExactDeduplication:
         select, dedup = self.ledger
         for row in rows:
             select.rows_in += 1
-            if row["retracted"]:
-                select.drop(RETRACTED)
-                self.removed.append({"id": row["id"], "step": select.step, "reason": RETRACTED})
+            if reason := RETRACTED if row["retracted"] else UNUSED if "rejected_response" in row else None:
+                select.drop(reason)
+                self.removed.append({"id": row["id"], "step": select.step, "reason": reason})
                 continue
             select.rows_out += 1
             dedup.rows_in += 1
@@ -67,3 +68,36 @@ class ExactDeduplication:
                 continue
             dedup.rows_out += 1
             yield digest, row
+
+
+def stage_of(row: Mapping[str, Any]) -> str:
+    """The stage that trains on a record: ``pretrain`` for a text, ``sft`` for a dialogue."""
+    return "pretrain" if [message["role"] for message in row["messages"]] == ["assistant"] else "sft"
+
+
+def deduplicate(inputs: Mapping[str, Path], out: Path) -> None:
+    """Deduplicate the records of all sources, in their order, into ``out``, whole or not at all.
+
+    ``out`` gets ``<set>.jsonl`` (rows with their ``content`` hash), ``sets.json`` (set name to stage),
+    ``removed.jsonl`` and ``ledger.json``. A source whose records are of both kinds makes two sets.
+
+    :param inputs: source name to its ``records.jsonl``.
+    :raises LedgerError: if the counts do not balance.
+    """
+    make_once(out, [[name, file_hash(path)] for name, path in inputs.items()], partial(_write, inputs))
+
+
+def _write(inputs: Mapping[str, Path], folder: Path) -> None:
+    deduplication = ExactDeduplication()
+    sets: dict[str, str] = {}
+    for source, path in inputs.items():
+        by_stage: dict[str, list[dict[str, Any]]] = {}
+        for digest, row in deduplication.filter(read_json_lines(path)):
+            by_stage.setdefault(stage_of(row), []).append({**row, "content": digest})
+        for stage, rows in by_stage.items():
+            name = source if len(by_stage) == 1 else f"{source}_{stage}"
+            sets[name] = stage
+            write_json_lines(folder / f"{name}.jsonl", rows)
+    write_json(folder / "sets.json", sets)
+    write_json_lines(folder / "removed.jsonl", deduplication.removed)
+    write_json(folder / "ledger.json", [entry.check().to_row() for entry in deduplication.ledger])

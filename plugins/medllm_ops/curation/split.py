@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from filelock import FileLock
 
 from medllm_ops.files import read_json_lines, text_hash, write_json_lines
+from medllm_ops.records import LedgerEntry
+
+TOO_SMALL = "set of one record"
 
 Side = Literal["train", "val"]
 
@@ -92,3 +95,29 @@ class AssignmentTable:
             yield "id", record_id, side
         for content, side in self._assignments.by_content.items():
             yield "content", content, side
+
+
+def split_set(
+    name: str, rows: list[dict[str, Any]], val_share: float, assignments: Assignments, out: Path
+) -> tuple[LedgerEntry, list[dict[str, str]]]:
+    """Write ``out/train/<name>.jsonl`` and ``out/val/<name>.jsonl``; return the ledger and what was removed.
+
+    Every set has a validation file. A set of one record can have none, so it is left out, and counted.
+
+    :param rows: records with ``id``, ``messages`` and their ``content`` hash.
+    """
+    entry = LedgerEntry(f"split {name}", rows_in=len(rows))
+    removed = []
+    if len(rows) == 1:
+        entry.drop(TOO_SMALL)
+        removed.append({"id": rows[0]["id"], "step": entry.step, "reason": TOO_SMALL})
+        rows = []
+    sides = assignments.assign({row["id"]: row["content"] for row in rows}, val_share)
+    for side in ("train", "val"):
+        chosen = [
+            {"id": row["id"], "messages": row["messages"], "content": row["content"]}
+            for row in rows
+            if sides[row["id"]] == side
+        ]
+        entry.rows_out += write_json_lines(out / side / f"{name}.jsonl", chosen)
+    return entry.check(), removed

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 
-from medllm_ops.errors import LedgerError, UnreadableFileError
-from medllm_ops.files import count_lines, text_hash, to_json_line, whole_directory, write_json
+from medllm_ops.errors import LedgerError, MedllmError, UnreadableFileError
+from medllm_ops.files import (
+    count_lines,
+    file_hash,
+    make_once,
+    read_json,
+    read_json_lines,
+    text_hash,
+    to_json_line,
+    write_json,
+)
 from medllm_ops.records import Deletion, LedgerEntry, Record, Reject, record_to_row
 from medllm_ops.sources.base import Parsed, Source
 
@@ -24,32 +34,40 @@ NOT_SAMPLED = "not in the sample"
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What a conversion left in ``directory``: ``records.jsonl``, ``rejects.jsonl`` and ``ledger.json``."""
+    """What a conversion left in ``directory``: ``records.jsonl``, ``rejects.jsonl`` and ``ledger.json``.
+
+    ``unreadable`` has a sentence for each file that could not be read at all.
+    """
 
     directory: Path
     ledger: LedgerEntry
     unreadable: tuple[str, ...]
 
 
-def convert(source: Source, files: Iterable[Path], out: Path, sample: int = 0) -> Conversion:
+def convert(source: Source, files: Sequence[Path], out: Path, sample: int = 0) -> Conversion:
     """Parse ``files`` in the given order into ``out``, which appears whole or not at all.
 
     Of a publisher's record that comes several times the highest version stays, and among equal versions the last;
     a deletion takes out what came before it. Rows without a publisher's id all stay, under ids of their own: a
-    later step removes duplicates, with their count. A file that cannot be read at all costs one reject, and its
-    sentence is in :attr:`Conversion.unreadable`.
+    later step removes duplicates, with their count. A file that cannot be read at all costs one reject.
 
     :param sample: the most records to keep: those whose ids have the lowest hashes, so the same ones whatever
         their order. 0 keeps all. The others are counted, not listed.
     :raises LedgerError: if the counts on disk do not balance.
     :raises OSError: for example when the disk is full; nothing half is left.
     """
-    with whole_directory(out) as folder:
+
+    def make(folder: Path) -> None:
         writer = _Writer(source, folder)
-        unreadable = [sentence for path in files if (sentence := writer.add_file(path))]
-        entry = writer.finish(sample)
-        write_json(folder / "ledger.json", entry.to_row())
-    return Conversion(out, entry, tuple(unreadable))
+        for path in files:
+            writer.add_file(path)
+        write_json(folder / "ledger.json", writer.finish(sample).to_row())
+
+    contents = [[str(path), file_hash(path) if path.is_file() else None] for path in files]
+    make_once(out, [source.name, sample, contents], make)
+    rejects = read_json_lines(out / "rejects.jsonl")
+    unreadable = [f"{row['file']}: {row['detail']}" for row in rejects if row["reason"] == UNREADABLE]
+    return Conversion(out, LedgerEntry.from_row(read_json(out / "ledger.json")), tuple(unreadable))
 
 
 @dataclass(slots=True)
@@ -78,16 +96,14 @@ class _Writer:
         self._draft_file = self._draft.open("wb")
         self._rejects_file = self._rejects.open("wb")
 
-    def add_file(self, path: Path) -> str | None:
-        """Write down every item of a file; return a sentence if it cannot be read at all."""
+    def add_file(self, path: Path) -> None:
+        """Write down every item of a file."""
         try:
             for number, item in enumerate(self._source.parse(path), start=1):
                 self._add(item, path, number)
         except UnreadableFileError as error:
             self._entry.rows_in += 1
             self._reject(Reject(file=str(path), position="file", reason=UNREADABLE, detail=error.reason))
-            return str(error)
-        return None
 
     def _add(self, item: Parsed, path: Path, number: int) -> None:
         self._entry.rows_in += 1
@@ -155,3 +171,21 @@ class _Writer:
         with self._draft.open("rb") as draft:
             for number, line in enumerate(draft):
                 yield number, orjson.loads(line)["id"]
+
+
+def convert_source(source: str, files: Sequence[str], output_dir: str, sample: int = 0) -> dict[str, Any]:
+    """Convert one source by its name; see :func:`convert`.
+
+    :return: ``{"directory", "step", "in", "out", "dropped"}``.
+    :raises MedllmError: if not one record came out.
+    """
+    from medllm_ops.sources import get_source
+
+    conversion = convert(get_source(source), [Path(path) for path in files], Path(output_dir), sample)
+    ledger = conversion.ledger
+    if not ledger.rows_out:
+        raise MedllmError(
+            f"source {source}: no good record in {len(files)} files; dropped: {dict(ledger.dropped)}; "
+            f"each is in {output_dir}/rejects.jsonl"
+        )
+    return {"directory": output_dir, **ledger.to_row()}

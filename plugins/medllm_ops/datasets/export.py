@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import file_hash, read_json_lines, whole_directory, write_json, write_json_lines
+from medllm_ops.files import file_hash, make_once, read_json, read_json_lines, write_json, write_json_lines
 from medllm_ops.records import LedgerEntry
 
 TOO_LONG = "longer than max_length"
@@ -42,54 +42,61 @@ class TokenCounts:
 TokenCounter: TypeAlias = Callable[[Mapping[Path, str]], TokenCounts]
 
 
-def export(source: Path, sets: Mapping[str, SetSettings], count_tokens: TokenCounter, out: Path) -> dict[str, Any]:
+def export(
+    source: Path, sets: Mapping[str, SetSettings], count_tokens: TokenCounter, out: Path, context: Any = None
+) -> dict[str, Any]:
     """Write ``out/train`` and ``out/val`` from the split rows, whole or not at all, and return the manifest.
 
     A set whose rows do not reach both sides is left out, counted: without validation nobody sees what it does.
 
     :param source: a folder with ``train/<set>.jsonl`` and ``val/<set>.jsonl``.
+    :param context: what else decides the counts (the model, the template), as JSON.
     :raises MedllmError: if a stage is left without any set.
     :raises LedgerError: if the counts do not balance.
     """
     files = {source / side / f"{name}.jsonl": settings.stage for name, settings in sets.items() for side in SIDES}
-    counts = count_tokens(files)
+    inputs = [[path.name, file_hash(path)] for path in files]
+    settings_row = {name: [settings.stage, settings.max_length] for name, settings in sets.items()}
+    make_once(out, [inputs, settings_row, context], lambda folder: _write(source, sets, count_tokens(files), folder))
+    return dict(read_json(out / "manifest.json"))
+
+
+def _write(source: Path, sets: Mapping[str, SetSettings], counts: TokenCounts, folder: Path) -> None:
     manifest: dict[str, Any] = {"sets": {}}
     ledger: list[dict[str, Any]] = []
     removed: list[dict[str, Any]] = []
-    with whole_directory(out) as folder:
-        for name, settings in sets.items():
-            limit = min(length for length in (settings.max_length, counts.model_maximum, sys.maxsize) if length)
-            entry = LedgerEntry(f"export {name}")
-            kept: dict[str, list[dict[str, Any]]] = {}
-            tokens = 0
-            for side in SIDES:
-                path = source / side / f"{name}.jsonl"
-                kept[side] = []
-                for row, length in zip(read_json_lines(path), counts.by_file[path], strict=True):
-                    entry.rows_in += 1
-                    if reason := NOT_ENCODABLE if length == 0 else TOO_LONG if length > limit else None:
-                        entry.drop(reason)
-                        removed.append({"id": row["id"], "step": entry.step, "reason": reason, "tokens": length})
-                    else:
-                        kept[side].append({"id": row["id"], "messages": row["messages"]})
-                        tokens += length if side == "train" else 0
-            if all(kept.values()):
-                paths = {side: folder / side / f"{name}.jsonl" for side in SIDES}
-                rows = {side: write_json_lines(paths[side], kept[side]) for side in SIDES}
-                entry.rows_out = sum(rows.values())
-                hashes = {side: file_hash(path) for side, path in paths.items()}
-                figures = {"stage": settings.stage, "max_length": limit, "tokens": tokens, "hashes": hashes}
-                manifest["sets"][name] = {**figures, **rows}
-            else:
-                for row in (row for rows_of_side in kept.values() for row in rows_of_side):
-                    entry.drop(ONE_SIDE_EMPTY)
-                    removed.append({"id": row["id"], "step": entry.step, "reason": ONE_SIDE_EMPTY})
-            ledger.append(entry.check().to_row())
-        _check_stages(sets, manifest, ledger)
-        write_json_lines(folder / "removed.jsonl", removed)
-        write_json(folder / "ledger.json", ledger)
-        write_json(folder / "manifest.json", manifest)
-    return manifest
+    for name, settings in sets.items():
+        limit = min(length for length in (settings.max_length, counts.model_maximum, sys.maxsize) if length)
+        entry = LedgerEntry(f"export {name}")
+        kept: dict[str, list[dict[str, Any]]] = {}
+        tokens = 0
+        for side in SIDES:
+            path = source / side / f"{name}.jsonl"
+            kept[side] = []
+            for row, length in zip(read_json_lines(path), counts.by_file[path], strict=True):
+                entry.rows_in += 1
+                if reason := NOT_ENCODABLE if length == 0 else TOO_LONG if length > limit else None:
+                    entry.drop(reason)
+                    removed.append({"id": row["id"], "step": entry.step, "reason": reason, "tokens": length})
+                else:
+                    kept[side].append({"id": row["id"], "messages": row["messages"]})
+                    tokens += length if side == "train" else 0
+        if all(kept.values()):
+            paths = {side: folder / side / f"{name}.jsonl" for side in SIDES}
+            rows = {side: write_json_lines(paths[side], kept[side]) for side in SIDES}
+            entry.rows_out = sum(rows.values())
+            hashes = {side: file_hash(path) for side, path in paths.items()}
+            figures = {"stage": settings.stage, "max_length": limit, "tokens": tokens, "hashes": hashes}
+            manifest["sets"][name] = {**figures, **rows}
+        else:
+            for row in [*kept["train"], *kept["val"]]:
+                entry.drop(ONE_SIDE_EMPTY)
+                removed.append({"id": row["id"], "step": entry.step, "reason": ONE_SIDE_EMPTY})
+        ledger.append(entry.check().to_row())
+    _check_stages(sets, manifest, ledger)
+    write_json_lines(folder / "removed.jsonl", removed)
+    write_json(folder / "ledger.json", ledger)
+    write_json(folder / "manifest.json", manifest)
 
 
 def _check_stages(sets: Mapping[str, SetSettings], manifest: dict[str, Any], ledger: list[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ training text, with exit code 0, for a file (modelscope/ms-swift#2534).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,15 @@ def draw(rows: Sequence[dict[str, Any]], count: int, seed: int) -> list[dict[str
     return drawn
 
 
-def mix(identity: Iterable[dict[str, Any]], general: Iterable[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """Mix identity and general rows in an order that depends only on the seed and the rows."""
-    return sorted([*identity, *general], key=lambda row: text_hash(f"mix:{seed}:{row['id']}"))
+def mix(
+    identity: Sequence[dict[str, Any]],
+    general: Sequence[dict[str, Any]],
+    counts: tuple[int, int],
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Draw ``counts`` identity and general rows and mix them in an order that depends only on seed and rows.
+
+    The general rows keep the model from answering everything with its name.
+    """
+    drawn = [*draw(identity, counts[0], seed), *draw(general, counts[1], seed)]
+    return sorted(drawn, key=lambda row: text_hash(f"mix:{seed}:{row['id']}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -73,7 +74,7 @@ def judge_held_out(sets: Mapping[str, str], losses: Mapping[str, Mapping[str, fl
     """
     order = [label for label in ("base", "pretrain", "sft", "final") if label in losses]
     verdict = []
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in itertools.pairwise(order):
         for name, stage in sets.items():
             old, new = losses[before][name], losses[after][name]
             detail = f"{old:.4f} → {new:.4f} ({(new / old - 1) * 100:+.1f} %)"
@@ -100,14 +101,13 @@ def judge_identity(
         prompts.append({**item.model_dump(), "before": old, "after": new, "ok": ok})
     controls = []
     names = [identity.name_zh, identity.name_en]
-    for control, old, new in zip(
-        questions.controls, before["answers"][count:], after["answers"][count:], strict=True
-    ):
+    for control, old, new in zip(questions.controls, before["answers"][count:], after["answers"][count:], strict=True):
         ok = bool(new) and not _mentions(new, names) and "{{" not in new
         controls.append({**control.model_dump(), "before": old, "after": new, "ok": ok})
     ratio = after["control_loss"] / before["control_loss"]
+    kept = ratio <= CONTROL_LOSS_RATIO
     return {
-        "passed": all(row["ok"] for row in [*prompts, *controls]) and ratio <= CONTROL_LOSS_RATIO,
+        "passed": all(row["ok"] for row in [*prompts, *controls]) and kept,
         "name": identity.name_en,
         "prompts": prompts,
         "controls": controls,
@@ -116,6 +116,7 @@ def judge_identity(
             "after": after["control_loss"],
             "ratio": ratio,
             "limit": CONTROL_LOSS_RATIO,
+            "passed": kept,
         },
     }
 

@@ -85,11 +85,11 @@ class TrainingEnd:
 
 def read_end(output_dir: Path) -> TrainingEnd | None:
     """How the training ended, or None if its log has no last line yet."""
-    step = max_steps = 0
+    max_steps = 0
     loss, eval_loss, summary = math.nan, None, None
     for row in read_log(output_dir):
         if STEP_KEY in row:
-            step, max_steps = (int(number) for number in row[STEP_KEY].split("/"))
+            max_steps = int(row[STEP_KEY].partition("/")[2])
             if "loss" in row:
                 loss = float(row["loss"])
             eval_loss = row.get("eval_loss", eval_loss)

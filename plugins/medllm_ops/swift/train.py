@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from medllm_ops.compute.job import Job, Place
+from medllm_ops.compute.job import Job, Place, job_id
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import count_lines, file_hash, read_json, text_hash, to_json_line, write_json
-from medllm_ops.swift.checkpoints import is_whole, last_whole_checkpoint
+from medllm_ops.swift.checkpoints import is_whole, last_whole_checkpoint, step_of
 from medllm_ops.swift.command import build, parse_kept_rows
 from medllm_ops.swift.progress import Progress, read_end, read_progress
-from medllm_ops.swift.recipe import StageRecipe
+from medllm_ops.swift.recipe import StageRecipe, load_recipe
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,6 @@ class TrainRequest:
     train_files: tuple[Path, ...]
     val_files: tuple[Path, ...]
     directory: Path
-    job_id: str
     torch_dtype: str | None = None
     tokens: int = 0
 
@@ -64,7 +63,7 @@ class TrainRequest:
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """A finished stage. ``loss`` is the last logged training loss; ``seconds`` is wall time over all attempts."""
+    """A finished stage. ``loss`` is the last logged training loss; ``seconds`` is the wall time of the last attempt."""
 
     key: str
     stage: str
@@ -80,9 +79,7 @@ class TrainResult:
     output_dir: str
 
 
-def train(
-    request: TrainRequest, place: Place, on_progress: Callable[[Progress], Any] | None = None
-) -> TrainResult:
+def train(request: TrainRequest, place: Place, on_progress: Callable[[Progress], Any] | None = None) -> TrainResult:
     """Train, or return the result that is already there, or go on from the last whole checkpoint.
 
     :raises MedllmError: if the data are empty, the training failed, stopped short of its steps, diverged, or kept
@@ -94,8 +91,65 @@ def train(
         log.info("%s: already trained, %s", request.stage, row["checkpoint"])
         return TrainResult(**row)
     rows, val_rows = _count_rows(request)
-    _start_clean_unless_same(request, key)
     result_file.unlink(missing_ok=True)
+    job_directory = request.directory / "job"
+    if place.running(job_directory, key):
+        log.info("%s: found its job again, still running", request.stage)
+        job = Job.read(job_directory)
+    else:
+        job = _prepare(request, key, job_directory)
+    watch = _Watch(request, on_progress)
+    outcome = place.run(job, watch)
+    try:
+        result = _verify(request, key, rows, val_rows, outcome.seconds, _resumed_step(job))
+    except MedllmError:
+        # It ended with exit code 0 and is no success: the next try must not take it for one.
+        job.result_file.unlink(missing_ok=True)
+        raise
+    write_json(result_file, asdict(result))
+    return result
+
+
+def train_stage(
+    stage: str,
+    recipe: str,
+    model: str,
+    dataset: str,
+    output_dir: str,
+    place: Place,
+    on_progress: Callable[[Progress], Any] | None = None,
+) -> dict[str, Any]:
+    """Train one stage of a recipe on its own sets of a frozen dataset; see :func:`train`.
+
+    :param recipe: a recipe's name or file; :param model: the folder to start from.
+    :param dataset: a folder with ``manifest.json``, ``train/`` and ``val/``.
+    :raises MedllmError: also if the recipe or the dataset has nothing for the stage.
+    """
+    settings = load_recipe(recipe)
+    if stage not in settings.stages:
+        raise MedllmError(f"recipe {settings.name} has no stage {stage}: it has {', '.join(settings.stages)}")
+    manifest = read_json(Path(dataset, "manifest.json"))
+    sets = {name: figures for name, figures in manifest["sets"].items() if figures["stage"] == stage}
+    if not sets:
+        raise MedllmError(f"dataset {dataset} has no set for stage {stage}")
+    request = TrainRequest(
+        stage=stage,
+        recipe=settings.stages[stage],
+        model_dir=Path(model),
+        model_type=settings.model_type,
+        template=settings.template,
+        train_files=tuple(Path(dataset, "train", f"{name}.jsonl") for name in sets),
+        val_files=tuple(Path(dataset, "val", f"{name}.jsonl") for name in sets),
+        directory=Path(output_dir),
+        torch_dtype=settings.torch_dtype,
+        tokens=sum(figures["tokens"] for figures in sets.values()),
+    )
+    return asdict(train(request, place, on_progress))
+
+
+def _prepare(request: TrainRequest, key: str, directory: Path) -> Job:
+    """Clear away what cannot be used, and make the job that goes on from what can."""
+    _start_clean_unless_same(request, key)
     resume_from = last_whole_checkpoint(request.output_dir)
     if resume_from:
         log.info("%s: going on from %s", request.stage, resume_from)
@@ -112,12 +166,13 @@ def train(
         output_dir=request.output_dir,
         resume_from=resume_from,
     )
-    job = Job(request.job_id, command.argv, request.directory / "job", command.env)
-    watch = _Watch(request, on_progress)
-    place.run(job, watch)
-    result = _verify(request, key, rows, val_rows, _wall_seconds(request.directory, watch.seconds))
-    write_json(result_file, asdict(result))
-    return result
+    return Job(job_id(directory), key, command.argv, directory, command.env)
+
+
+def _resumed_step(job: Job) -> int:
+    """The step of the checkpoint that the job's command resumes from, or 0."""
+    flag = "--resume_from_checkpoint"
+    return step_of(Path(job.argv[job.argv.index(flag) + 1])) if flag in job.argv else 0
 
 
 def _count_rows(request: TrainRequest) -> tuple[int, int]:
@@ -178,15 +233,9 @@ class _Watch:
         log.info("%s: %s", self._stage, progress)
 
 
-def _wall_seconds(directory: Path, seconds: float) -> float:
-    """Add this attempt's wall time to those before it."""
-    path = directory / "seconds.json"
-    total = seconds + (read_json(path)["seconds"] if path.is_file() else 0.0)
-    write_json(path, {"seconds": total})
-    return float(total)
-
-
-def _verify(request: TrainRequest, key: str, rows: int, val_rows: int, seconds: float) -> TrainResult:
+def _verify(
+    request: TrainRequest, key: str, rows: int, val_rows: int, seconds: float, resumed_step: int
+) -> TrainResult:
     """Believe the training only where its own files say so: an exit code of 0 proves nothing."""
     name = f"stage {request.stage}"
     end = read_end(request.output_dir)
@@ -202,7 +251,8 @@ def _verify(request: TrainRequest, key: str, rows: int, val_rows: int, seconds: 
     checkpoint = end.best_checkpoint if request.recipe.checkpoint == "best" else end.last_checkpoint
     if checkpoint is None or not checkpoint.is_dir():
         raise MedllmError(f"{name}: no {request.recipe.checkpoint} checkpoint in {request.output_dir}")
-    seen = end.step * request.recipe.per_device_train_batch_size * (request.recipe.gradient_accumulation_steps or 1)
+    steps = end.step - resumed_step
+    seen = steps * request.recipe.per_device_train_batch_size * (request.recipe.gradient_accumulation_steps or 1)
     return TrainResult(
         key=key,
         stage=request.stage,
@@ -217,4 +267,3 @@ def _verify(request: TrainRequest, key: str, rows: int, val_rows: int, seconds: 
         checkpoint=str(checkpoint),
         output_dir=str(request.output_dir),
     )
-

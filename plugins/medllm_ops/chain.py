@@ -1,0 +1,300 @@
+"""The chain: what is done to a run, in which order. The command line and the DAG both follow it.
+
+Every step reads what the steps before it left in the run's directory and leaves its own result there, whole or
+not at all; a step that is repeated with nothing changed finds its result and returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medllm_ops.compute.job import Place
+from medllm_ops.compute.local import LocalPlace
+from medllm_ops.errors import MedllmError
+from medllm_ops.files import read_json, write_json, write_whole
+from medllm_ops.home import home, include
+from medllm_ops.run import STAGES, Parameters, Run, Stage
+
+DEFAULT_VAL_SHARE = 0.1
+
+
+def place_for(where: str) -> Place:
+    """The place that a run's jobs run in."""
+    return {"local": LocalPlace}[where]()
+
+
+def plan(run: Run, place: Place) -> dict[str, Any]:
+    """Check everything that can be checked before a GPU is asked for, and freeze it in the run's directory.
+
+    :return: ``{"run_dir", "model", "sources": {name: [files]}, "stages": [names]}``.
+    :raises MedllmError: one sentence that says what is wrong and what is allowed.
+    """
+    from medllm_ops.models.resolve import check_model_name, resolve_model
+    from medllm_ops.sources import list_files
+    from medllm_ops.swift.recipe import load_recipe, override
+
+    parameters = run.parameters
+    recipe = load_recipe(parameters.recipe)
+    changes = {
+        "max_steps": parameters.max_steps or None,
+        "num_train_epochs": (not parameters.max_steps and parameters.num_train_epochs) or None,
+        "learning_rate": parameters.learning_rate or None,
+        "max_length": parameters.max_length or None,
+        "seed": parameters.seed,
+    }
+    for stage in parameters.stages:
+        if stage not in recipe.stages:
+            raise MedllmError(f"recipe {recipe.name} has no stage {stage}: it has {', '.join(recipe.stages)}")
+        recipe = override(recipe, stage, **{name: value for name, value in changes.items() if value is not None})
+    model = parameters.model or recipe.model
+    check_model_name(model)
+    raw = Path(parameters.raw).expanduser().resolve() if parameters.raw else include() / "datasets" / "demo"
+    if not raw.is_dir():
+        raise MedllmError(f"the folder of raw files {raw} does not exist")
+    found = list_files(raw)
+    wanted = parameters.sources or list(found)
+    if missing := [name for name in wanted if not found.get(name)]:
+        raise MedllmError(f"{raw} has no file of {', '.join(missing)}; it has {', '.join(found) or 'none at all'}")
+    with write_whole(run.recipe_file) as file:
+        values = recipe.model_dump(mode="json", exclude_none=True)
+        file.write(yaml.safe_dump(values, allow_unicode=True, sort_keys=False).encode())
+    for source, target in (("gate.yaml", run.gate_file), ("rows.jsonl", run.identity_file)):
+        with write_whole(target) as file:
+            file.write((include() / "datasets" / "identity" / source).read_bytes())
+    folder = resolve_model(model, recipe.hub)
+    decided = {
+        "run_dir": str(run.directory),
+        "model": str(folder),
+        "sources": {name: [str(path) for path in found[name]] for name in wanted},
+        "stages": list(parameters.stages),
+    }
+    write_json(run.plan_file, decided)
+    return decided
+
+
+# --- the steps -------------------------------------------------------------------------------------------------------
+
+
+def convert_arguments(run: Run, source: str) -> dict[str, Any]:
+    """What the conversion of one source takes, as JSON."""
+    files = read_json(run.plan_file)["sources"][source]
+    sample = run.parameters.rows_per_source
+    return {"source": source, "files": files, "output_dir": str(run.converted(source)), "sample": sample}
+
+
+def convert(run: Run, place: Place) -> dict[str, Any]:
+    """Convert every source of the run, one after the other."""
+    from medllm_ops.datasets.convert import convert_source
+
+    return {name: convert_source(**convert_arguments(run, name)) for name in read_json(run.plan_file)["sources"]}
+
+
+def deduplicate(run: Run, place: Place) -> dict[str, Any]:
+    """Take retracted records and exact duplicates out, over all sources."""
+    from medllm_ops.curation.deduplicate import deduplicate as deduplicate_records
+
+    out = run.directory / "deduplicated"
+    names = read_json(run.plan_file)["sources"]
+    deduplicate_records({name: run.converted(name) / "records.jsonl" for name in names}, out)
+    return {"directory": str(out), "ledger": read_json(out / "ledger.json")}
+
+
+def split(run: Run, place: Place) -> dict[str, Any]:
+    """Put each record on its side, as the assignment table says, and mix the identity set."""
+    from medllm_ops.datasets import splitting
+
+    stages = _recipe(run).stages
+    parameters = run.parameters
+    identity = None
+    if parameters.self_cognition:
+        counts = stages["self_cognition"]
+        identity = splitting.IdentitySettings(
+            rows=run.identity_file,
+            identity=parameters.identity,
+            identity_rows=counts.identity_rows,
+            instruction_rows=counts.instruction_rows,
+            seed=parameters.seed,
+        )
+    shares = {stage: stages[stage].val_share if stage in stages else DEFAULT_VAL_SHARE for stage in STAGES}
+    out = run.directory / "split"
+    splitting.split(run.directory / "deduplicated", shares, identity, home() / "assignments.jsonl", out)
+    return {"directory": str(out), "ledger": read_json(out / "ledger.json")}
+
+
+def export(run: Run, place: Place) -> dict[str, Any]:
+    """Freeze the dataset: rows that fit, counted with the model's own tokenizer and template."""
+    from medllm_ops.datasets.export import SetSettings
+    from medllm_ops.datasets.export import export as export_dataset
+    from medllm_ops.swift.counting import count_tokens
+    from medllm_ops.swift.template import TemplateSettings
+
+    recipe = _recipe(run)
+    source = run.directory / "split"
+    sets = {
+        name: SetSettings(stage, recipe.stages[stage].max_length)
+        for name, stage in read_json(source / "sets.json").items()
+        if stage in run.parameters.stages
+    }
+    template = TemplateSettings(run.base_model, recipe.model_type, recipe.template, recipe.system)
+    context = [str(run.base_model), recipe.model_type, recipe.template, recipe.system]
+    manifest = export_dataset(source, sets, partial(count_tokens, template=template), run.dataset, context)
+    return {"directory": str(run.dataset), "sets": manifest["sets"]}
+
+
+def train_arguments(run: Run, stage: str) -> dict[str, Any]:
+    """What the training of one stage takes, as JSON."""
+    return {
+        "stage": stage,
+        "recipe": str(run.recipe_file),
+        "model": str(run.model_before(stage)),
+        "dataset": str(run.dataset),
+        "output_dir": str(run.stage(stage)),
+    }
+
+
+def train(stage: str, run: Run, place: Place) -> dict[str, Any]:
+    """Train one stage on its own sets of the frozen dataset."""
+    from medllm_ops.swift.train import train_stage
+
+    return train_stage(**train_arguments(run, stage), place=place)
+
+
+def merge_arguments(run: Run, stage: str) -> dict[str, Any]:
+    """What the merge of one stage takes, as JSON; the checkpoint is the stage's result."""
+    return {
+        "stage": stage,
+        "recipe": str(run.recipe_file),
+        "model": str(run.model_before(stage)),
+        "stage_dir": str(run.stage(stage)),
+        "output_dir": str(run.merged(stage)),
+    }
+
+
+def merge(stage: str, run: Run, place: Place) -> dict[str, Any]:
+    """Merge a stage's adapter into its model, with proof."""
+    from medllm_ops.swift.merge import merge_stage
+
+    return merge_stage(**merge_arguments(run, stage), place=place)
+
+
+def evaluate(run: Run, place: Place) -> dict[str, Any]:
+    """Score the base and every stage's model; fail if a gate does not pass.
+
+    :raises MedllmError: naming the gates that failed.
+    """
+    from medllm_ops.evaluation.evaluate import EvaluationRequest, evaluate_models
+
+    recipe = _recipe(run)
+    labels = {"pretrain": "pretrain", "sft": "sft", "self_cognition": "final"}
+    models = {"base": run.base_model} | {labels[stage]: run.merged(stage) for stage in run.parameters.stages}
+    request = EvaluationRequest(
+        models=models,
+        model_type=recipe.model_type,
+        template=recipe.template,
+        system=recipe.system,
+        dataset=run.dataset,
+        gate_file=run.gate_file,
+        identity=run.parameters.identity,
+        directory=run.directory / "evaluation",
+    )
+    return evaluate_models(request, place)
+
+
+def serve_arguments(run: Run) -> dict[str, Any]:
+    """What serving the final model takes, as JSON."""
+    return {
+        "name": run.name,
+        "recipe": str(run.recipe_file),
+        "model": str(run.final_model),
+        "output_dir": str(run.directory / "serving"),
+        "keep": run.parameters.keep_serving,
+    }
+
+
+def serve(run: Run, place: Place) -> dict[str, Any]:
+    """Serve the final model, prove it with a prompt, and leave it running only if the run says so."""
+    from medllm_ops.serving.prove import serve_model
+
+    return serve_model(**serve_arguments(run))
+
+
+def report(run: Run, place: Place) -> dict[str, Any]:
+    """Write ``report.json`` and ``report.html`` of whatever the run has so far; publish it if all passed.
+
+    :raises MedllmError: if the run did not pass.
+    """
+    from medllm_ops.report.build import build_report, publish_latest
+
+    result = build_report(run.directory)
+    if not result.passed:
+        raise MedllmError(f"run {run.name} did not pass; see {run.directory / 'report.html'}")
+    publish_latest(run.directory)
+    return {"report": str(run.directory / "report.html"), "passed": result.passed}
+
+
+# --- the order -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the chain. ``execute`` gets the run and the place of its jobs and returns small JSON."""
+
+    name: str
+    title: str
+    execute: Callable[[Run, Place], Any]
+    stage: Stage | None = None
+
+    def wanted(self, parameters: Parameters) -> bool:
+        """Whether a run with these parameters has this step."""
+        if self.name == "serve":
+            return parameters.serve
+        return self.stage is None or self.stage in parameters.stages
+
+
+_TITLES = {"pretrain": "continued pretraining", "sft": "instruction tuning", "self_cognition": "self-cognition"}
+
+
+def _stage_steps(stage: Stage) -> tuple[Step, Step]:
+    title = _TITLES[stage]
+    return (
+        Step(stage, title, partial(train, stage), stage),
+        Step(f"merge_{stage}", f"adapter of {title} into the model, with proof", partial(merge, stage), stage),
+    )
+
+
+STEPS: tuple[Step, ...] = (
+    Step("plan", "check the parameters, fetch the model", plan),
+    Step("convert", "raw files to records", convert),
+    Step("deduplicate", "retracted records and exact duplicates out", deduplicate),
+    Step("split", "each record on its side", split),
+    Step("export", "the frozen dataset, tokens counted", export),
+    *_stage_steps("pretrain"),
+    *_stage_steps("sft"),
+    *_stage_steps("self_cognition"),
+    Step("evaluate", "held-out loss and identity gate", evaluate),
+    Step("serve", "endpoint up, one prompt answered", serve),
+    Step("report", "report.html and report.json", report),
+)
+
+
+def step(name: str) -> Step:
+    """A step by its name.
+
+    :raises MedllmError: with the names there are.
+    """
+    for candidate in STEPS:
+        if candidate.name == name:
+            return candidate
+    raise MedllmError(f"no step {name!r}: the chain is {', '.join(candidate.name for candidate in STEPS)}")
+
+
+def _recipe(run: Run) -> Any:
+    from medllm_ops.swift.recipe import load_recipe
+
+    return load_recipe(str(run.recipe_file))

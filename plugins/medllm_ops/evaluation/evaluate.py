@@ -1,0 +1,109 @@
+"""Evaluate the models of a run: held-out loss by source, and the identity gate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medllm_ops.compute.job import Job, Place, job_id
+from medllm_ops.datasets.identity import Identity
+from medllm_ops.errors import MedllmError
+from medllm_ops.evaluation.gates import IdentityGate, judge_held_out, judge_identity
+from medllm_ops.evaluation.score import HeldOutSet, Question, ScoredModel, ScoreRequest
+from medllm_ops.files import file_hash, read_json, text_hash, write_json
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRequest:
+    """What to evaluate.
+
+    :param models: label to folder, in the order they were made: ``base``, then ``pretrain``, ``sft``, ``final``
+        as far as those stages were run.
+    :param dataset: a frozen dataset with its ``manifest.json``.
+    :param gate_file: the frozen identity gate; used if there is a ``final`` model.
+    :param directory: gets ``heldout.json`` and ``identity.json``.
+    """
+
+    models: Mapping[str, Path]
+    model_type: str | None
+    template: str | None
+    system: str | None
+    dataset: Path
+    gate_file: Path
+    identity: Identity
+    directory: Path
+    max_rows: int = 16
+
+
+def evaluate_models(request: EvaluationRequest, place: Place) -> dict[str, Any]:
+    """Score every model, judge the scores, and write both verdicts.
+
+    :return: ``{"passed", "directory"}``.
+    :raises MedllmError: naming each gate that did not pass; the verdicts are written all the same.
+    """
+    manifest = read_json(request.dataset / "manifest.json")
+    sets = {
+        name: figures["stage"] for name, figures in manifest["sets"].items() if figures["stage"] in ("pretrain", "sft")
+    }
+    questions = IdentityGate.read(request.gate_file)
+    scores = _scores(request, sets, questions, place)
+    losses = {label: result["losses"] for label, result in scores.items()}
+    gates = judge_held_out(sets, losses)
+    sources = {
+        name: {
+            "stage": stage,
+            "rows": min(request.max_rows, manifest["sets"][name]["val"]),
+            "losses": {label: losses[label][name] for label in losses},
+        }
+        for name, stage in sets.items()
+    }
+    held_out = {"sources": sources, "gates": gates}
+    write_json(request.directory / "heldout.json", held_out)
+    failed = [f"{line['name']} ({line['detail']})" for line in gates if not line["passed"]]
+    if "final" in scores:
+        before = list(scores)[list(scores).index("final") - 1]
+        identity = judge_identity(questions, request.identity, scores[before], scores["final"])
+        write_json(request.directory / "identity.json", identity)
+        failed += [
+            f"{row['id']}: {row['after']!r}" for row in [*identity["prompts"], *identity["controls"]] if not row["ok"]
+        ]
+        if not identity["control_loss"]["passed"]:
+            failed.append(f"control loss grew by {identity['control_loss']['ratio']:.3f}")
+    if failed:
+        raise MedllmError(f"{len(failed)} gates did not pass: {'; '.join(failed)}; see {request.directory}")
+    return {"passed": True, "directory": str(request.directory)}
+
+
+def _scores(
+    request: EvaluationRequest, sets: Mapping[str, str], questions: IdentityGate, place: Place
+) -> dict[str, Any]:
+    labels = list(request.models)
+    asked = set(labels[labels.index("final") - 1 :]) if "final" in labels else set()
+    identity = [Question(prompt=item.prompt) for item in questions.identity]
+    controls = [Question(prompt=item.prompt, reference=item.reference) for item in questions.controls]
+    score_request = ScoreRequest(
+        models=[ScoredModel(label=label, path=request.models[label], ask=label in asked) for label in labels],
+        sets=[
+            HeldOutSet(name=name, path=request.dataset / "val" / f"{name}.jsonl", pretraining=stage == "pretrain")
+            for name, stage in sets.items()
+        ],
+        questions=[*identity, *controls],
+        model_type=request.model_type,
+        template=request.template,
+        system=request.system,
+        max_rows=request.max_rows,
+    )
+    request_file, result_file = request.directory / "request.json", request.directory / "scores.json"
+    asked_for = score_request.model_dump(mode="json")
+    write_json(request_file, asked_for)
+    contents = [file_hash(item.path) for item in score_request.sets]
+    merges = [path / "merge.json" for path in request.models.values()]
+    contents += [file_hash(path) for path in merges if path.is_file()]
+    key = text_hash(str([file_hash(request_file), contents]))
+    argv = (sys.executable, "-m", "medllm_ops.evaluation.score", str(request_file), str(result_file))
+    directory = request.directory / "job"
+    place.run(Job(job_id(directory), key, argv, directory))
+    return dict(read_json(result_file))
