@@ -5,7 +5,8 @@ tags and parsed one by one, so that a broken one costs itself only. The file's e
 whatever its first line says.
 
 The text is the title and, on lines of their own, the paragraphs of ``Abstract``. A title in brackets stays in them:
-NLM writes so the titles that it translated. ``OtherAbstract`` and ``VernacularTitle`` are not the text.
+NLM writes so the titles that it translated. ``OtherAbstract`` and ``VernacularTitle`` are not the text, nor are
+copyright statements and contact data, wherever the publisher put them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from medllm_ops.errors import UnreadableFileError
 from medllm_ops.records import Deletion, Document, Reject
 from medllm_ops.sources.archives import RawFile, check_md5_sidecar
 from medllm_ops.sources.base import Parsed, Source
-from medllm_ops.sources.text import excerpt, tidy_line
+from medllm_ops.sources.text import excerpt, tidy_line, without_copyright, without_mail_addresses
 from medllm_ops.sources.xml_records import Piece, cut
 
 MAX_RECORD_BYTES = 5_000_000
@@ -54,6 +55,7 @@ _OWN_PMID = re.compile(rb"<(?:MedlineCitation|BookDocument)\b[^<>]*>\s*<PMID\b[^
 _DELETED_PMID = re.compile(rb"<PMID(?:\s[^<>]*)?>\s*(\d{1,9})\s*</PMID\s*>")
 _DELETION_TAG = re.compile(rb"</?Delete(?:Citation|Document)\s*/?>")
 _TRUNCATED = re.compile(r"\s*[(\[]?\bABSTRACT TRUNCATED(?: AT \d+ WORDS)?\b[)\]]?\.?")
+_CONTACT_LABELS = ("CONTACT", "CONTACTS", "CONTACT INFORMATION", "CORRESPONDENCE", "E-MAIL", "EMAIL")
 _PARSER = etree.XMLParser(
     encoding="utf-8", resolve_entities=False, load_dtd=False, no_network=True, remove_comments=True, remove_pis=True
 )
@@ -238,11 +240,11 @@ def _abstract(article: etree._Element) -> list[str]:
     """The paragraphs, each on one line, with their labels."""
     paragraphs = []
     for paragraph in article.iterfind("Abstract/AbstractText"):
-        text = _flat(paragraph)
+        label = tidy_line(paragraph.get("Label", "")).rstrip(": ")
+        text = without_copyright(without_mail_addresses(_flat(paragraph)))
         if "ABSTRACT TRUNCATED" in text:
             text = _TRUNCATED.sub("", text).strip()
-        if text:
-            label = tidy_line(paragraph.get("Label", "")).rstrip(": ")
+        if text and label.upper() not in _CONTACT_LABELS:
             paragraphs.append(f"{label}: {text}" if label and label.upper() != "UNLABELLED" else text)
     return paragraphs
 

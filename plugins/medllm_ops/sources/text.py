@@ -5,6 +5,7 @@ What could change a meaning (NFKC in a formula, private-use characters) is left 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 # Unicode 15, "Default_Ignorable_Code_Point" without the variation selectors, the controls C0 and C1 (white space
@@ -20,6 +21,18 @@ _INVISIBLE: tuple[Iterable[int], ...] = (
     range(0xD800, 0xE000),
 )
 _REMOVE = dict.fromkeys(code for codes in _INVISIBLE for code in codes)
+
+# The last label in lower case: "Fe3O4@SiO2.Significance" is chemistry.
+_MAIL_ADDRESS = re.compile(
+    r"(?:\b(?:[Cc]ontacts?|CONTACTS?|[Ee]-?mail|[Cc]orrespondence)\s*:?\s*)?"
+    r"(?:mailto:)?[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[a-z]{2,6}\b[;,.]?"
+)
+_COPYRIGHT_SIGN = re.compile(r"©|\([cC]\)|[Cc]opyright|COPYRIGHT")
+_COPYRIGHT = re.compile(
+    r"\s*\(PsycINFO Database Record[^()]*\(c\)[^()]*\)\.?$"
+    r"|(?:(?<=[.!?)\]])\s+|^)(?:copyright\b|©|\(c\)\s*(?=(?:19|20)\d\d))(?=.{0,80}\b(?:19|20)\d\d\b).{0,200}$",
+    re.IGNORECASE,
+)
 
 
 def tidy_line(text: str) -> str:
@@ -50,3 +63,13 @@ def excerpt(raw: bytes | str, characters: int = 200) -> str:
     head = raw[: characters * 4]
     text = head if isinstance(head, str) else head.decode("utf-8", "replace")
     return tidy_line(text)[:characters]
+
+
+def without_mail_addresses(text: str) -> str:
+    """Return one line of text without e-mail addresses and the ``Contact:`` or ``E-mail:`` before them."""
+    return tidy_line(_MAIL_ADDRESS.sub(" ", text)) if "@" in text else text
+
+
+def without_copyright(text: str) -> str:
+    """Return one line of text without a copyright statement at its end, as publishers append to abstracts."""
+    return _COPYRIGHT.sub("", text) if _COPYRIGHT_SIGN.search(text) else text
