@@ -15,18 +15,13 @@ from typing import Any
 import yaml
 
 from medllm_ops.compute.job import Place
-from medllm_ops.compute.local import LocalPlace
+from medllm_ops.compute.places import place_for
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, write_json, write_whole
 from medllm_ops.home import home, include
 from medllm_ops.run import STAGES, Parameters, Run, Stage
 
 DEFAULT_VAL_SHARE = 0.1
-
-
-def place_for(where: str) -> Place:
-    """The place that a run's jobs run in."""
-    return {"local": LocalPlace}[where]()
 
 
 def plan(run: Run, place: Place) -> dict[str, Any]:
@@ -292,6 +287,28 @@ def step(name: str) -> Step:
         if candidate.name == name:
             return candidate
     raise MedllmError(f"no step {name!r}: the chain is {', '.join(candidate.name for candidate in STEPS)}")
+
+
+def execute(name: str, run_dir: str) -> Any:
+    """Run one step of the run in ``run_dir`` and return its small JSON."""
+    run = Run.open(Path(run_dir))
+    return step(name).execute(run, place_for(run.parameters.where))
+
+
+def task_arguments(run: Run) -> dict[str, Any]:
+    """Plan the run, and return what each task of the DAG takes: step name to arguments."""
+    decided = plan(run, place_for(run.parameters.where))
+    where = run.parameters.where
+    tasks: dict[str, Any] = {
+        "run_dir": str(run.directory),
+        "convert": [convert_arguments(run, name) for name in decided["sources"]],
+        "serve": {**serve_arguments(run), "enabled": run.parameters.serve, "where": where},
+    }
+    for stage in STAGES:
+        job = {"enabled": stage in run.parameters.stages, "where": where}
+        tasks[stage] = {**train_arguments(run, stage), **job}
+        tasks[f"merge_{stage}"] = {**merge_arguments(run, stage), **job}
+    return tasks
 
 
 def _recipe(run: Run) -> Any:

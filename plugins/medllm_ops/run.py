@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,11 +28,11 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    raw: str = Field(
-        default="",
+    raw: str | None = Field(
+        default=None,
         title="Folder of raw files",
         description="Holds pubmed/ clinicaltrials/ tcm_books/ docx/ sft/. Empty: the demo inputs that are shipped.",
-        examples=["", "/data/raw"],
+        examples=["/data/raw"],
     )
     sources: list[str] = Field(
         default_factory=list,
@@ -45,11 +47,11 @@ class Parameters(BaseModel):
         description="The most records of each source, drawn by a stable hash. 0 takes all.",
         examples=[0, 20_000],
     )
-    model: str = Field(
-        default="",
+    model: str | None = Field(
+        default=None,
         title="Base model",
         description="A folder, a hub id such as Qwen/Qwen3-14B, or smollm2-135m-instruct. Empty: the recipe's own.",
-        examples=["", "smollm2-135m-instruct", "/models/Qwen3-14B"],
+        examples=["smollm2-135m-instruct", "/models/Qwen3-14B"],
     )
     recipe: str = Field(
         default="demo",
@@ -213,6 +215,28 @@ class Run:
     def name(self) -> str:
         """The folder's name."""
         return self.directory.name
+
+    @property
+    def log_file(self) -> Path:
+        """What the command line logged; each job has a log of its own."""
+        return self.directory / "chain.log"
+
+    @contextmanager
+    def timed(self, task: str) -> Iterator[None]:
+        """Write down in ``timings.json`` how long a task took and how it ended, also while it runs."""
+        started = time.monotonic()
+        self._write_timing(task, 0.0, "running")
+        state = "failed"
+        try:
+            yield
+            state = "success"
+        finally:
+            self._write_timing(task, time.monotonic() - started, state)
+
+    def _write_timing(self, task: str, seconds: float, state: str) -> None:
+        path = self.directory / "timings.json"
+        rows = [row for row in read_json(path) if row["task"] != task] if path.is_file() else []
+        write_json(path, [*rows, {"task": task, "seconds": seconds, "state": state}])
 
     @property
     def plan_file(self) -> Path:

@@ -25,10 +25,14 @@ class LocalPlace:
     def run(self, job: Job, on_poll: Callable[[], Any] | None = None) -> JobResult:
         """Submit the job and wait for it; see :class:`medllm_ops.compute.job.Place`."""
         supervisor = self.submit(job)
-        while supervisor is not None and supervisor.alive():
-            if on_poll:
-                on_poll()
-            time.sleep(POLL_SECONDS)
+        try:
+            while supervisor is not None and supervisor.alive():
+                if on_poll:
+                    on_poll()
+                time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            self.stop(job.id)
+            raise
         if on_poll:
             on_poll()
         result = job.result()

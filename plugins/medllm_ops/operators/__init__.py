@@ -1,0 +1,8 @@
+"""The operators: thin shells that hand their templated arguments to the rooms of ``medllm_ops``."""
+
+from medllm_ops.operators.convert import DatasetConvertOperator
+from medllm_ops.operators.merge import MergeLoraOperator
+from medllm_ops.operators.serve import ServeOperator
+from medllm_ops.operators.train import SwiftSftOperator
+
+__all__ = ["DatasetConvertOperator", "MergeLoraOperator", "ServeOperator", "SwiftSftOperator"]

@@ -1,0 +1,81 @@
+"""Sources in, a proven and served model out: the whole chain, in the order of ``medllm_ops.chain``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, XComArg, chain, get_current_context, task
+
+from medllm_ops.chain import STEPS, Step
+from medllm_ops.operators import DatasetConvertOperator, MergeLoraOperator, ServeOperator, SwiftSftOperator
+from medllm_ops.operators.params import form
+
+
+@task(task_id="plan", task_display_name="Check the parameters, fetch the model")
+def make_plan() -> dict[str, Any]:
+    """Check the form, freeze what was decided, and return the arguments of every later task."""
+    from medllm_ops.chain import task_arguments
+    from medllm_ops.operators.params import check
+    from medllm_ops.run import Run, run_name
+
+    context = get_current_context()
+    params = dict(context["params"])
+    name = params.get("run_name") or run_name(context["run_id"])
+    return task_arguments(Run.create(name, check(params)))
+
+
+def run_step(step: Step) -> Any:
+    """A task that runs one step of the chain in the worker itself."""
+
+    @task(
+        task_id=step.name,
+        task_display_name=step.title,
+        trigger_rule="all_done" if step.name == "report" else "none_failed",
+    )
+    def run(run_dir: str) -> Any:
+        from medllm_ops.chain import execute
+
+        return execute(step.name, run_dir)
+
+    return run("{{ ti.xcom_pull(task_ids='plan')['run_dir'] }}")
+
+
+def arguments(name: str, fields: tuple[str, ...]) -> dict[str, str]:
+    """Templates that read an operator's arguments from the plan."""
+    return {field: f"{{{{ ti.xcom_pull(task_ids='plan')['{name}']['{field}'] }}}}" for field in fields}
+
+
+def make_task(step: Step, plan: XComArg) -> Any:
+    """The task of a step: one of the four operators, or the step itself."""
+    common = {"task_id": step.name, "task_display_name": step.title, "trigger_rule": "none_failed"}
+    job = ("output_dir", "enabled", "where")
+    if step.name == "convert":
+        return DatasetConvertOperator.partial(**common).expand_kwargs(plan["convert"])
+    if step.name == step.stage:
+        fields = arguments(step.name, (*job, "stage", "recipe", "model", "dataset"))
+        return SwiftSftOperator(**common, **fields, retries=1, retry_delay=timedelta(seconds=30))
+    if step.stage:
+        return MergeLoraOperator(**common, **arguments(step.name, (*job, "stage", "recipe", "model", "stage_dir")))
+    if step.name == "serve":
+        return ServeOperator(**common, **arguments(step.name, (*job, "name", "recipe", "model", "keep")))
+    return run_step(step)
+
+
+with DAG(
+    dag_id="medllm_train",
+    dag_display_name="Train a medical model",
+    description=__doc__,
+    schedule=None,
+    catchup=False,
+    max_active_runs=1,
+    params=form(),
+    tags=["medllm-ops"],
+    doc_md="""
+Raw files of the sources become records, records become a frozen dataset, and three stages of training
+(continued pretraining, instruction tuning, self-cognition), each merged with proof, become a model that is
+evaluated, served and asked. The run's folder, with `report.html`, is in the log of the last task.
+""",
+):
+    plan = make_plan()
+    chain(plan, *(make_task(step, plan) for step in STEPS[1:]))

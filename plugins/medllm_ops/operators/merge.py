@@ -1,0 +1,48 @@
+"""``MergeLoraOperator``: an adapter into its model, with proof."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from airflow.sdk import Context
+
+from medllm_ops.compute.places import place_for
+from medllm_ops.operators.base import JobOperator
+
+
+class MergeLoraOperator(JobOperator):
+    """Merges the adapter of a trained stage into the model it was trained on.
+
+    The merged model gets its name only after a fresh process has proven, on what lies on disk, that it is base
+    plus adapter and nothing else. Returns the figures of ``merge.json``.
+
+    :param stage: the stage that was trained. (templated)
+    :param recipe: the recipe it was trained with. (templated)
+    :param model: the absolute folder of the model that the adapter belongs to. (templated)
+    :param stage_dir: the stage's folder, with its ``result.json``. (templated)
+    :param output_dir: the folder of the merged model, whole or absent. (templated)
+    """
+
+    template_fields: Sequence[str] = (*JobOperator.template_fields, "stage", "recipe", "model", "stage_dir")
+
+    def __init__(self, *, stage: str, recipe: str, model: str, stage_dir: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.stage = stage
+        self.recipe = recipe
+        self.model = model
+        self.stage_dir = stage_dir
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Merge and prove, and return the proof's figures."""
+        from medllm_ops.swift.merge import merge_stage
+
+        self.skip_unless_enabled()
+        return merge_stage(
+            stage=self.stage,
+            recipe=self.recipe,
+            model=self.model,
+            stage_dir=self.stage_dir,
+            output_dir=self.output_dir,
+            place=place_for(self.where),
+        )
