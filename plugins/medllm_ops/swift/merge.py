@@ -1,0 +1,308 @@
+"""Merge an adapter into its base with ``swift export``, prove the result, and only then give it its name.
+
+The whole merge can run as one job, so that it is found again, or repeated, as a whole::
+
+    python -m medllm_ops.swift.merge REQUEST.json RESULT.json
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from medllm_ops.errors import MedllmError
+from medllm_ops.files import file_hash, read_json, text_hash, to_json_line, write_json
+
+PROOF_FILE = "merge.json"
+DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
+# Runs a command with these variables added to the environment, its output appended to a log; returns the exit code.
+Runner: TypeAlias = Callable[[list[str], Mapping[str, str], Path], int]
+
+_DTYPES: dict[str, DType] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeRequest:
+    """What to merge into what.
+
+    :param stage: the stage that trained the adapter; for the report.
+    :param base: model folder, unquantised safetensors.
+    :param adapter: LoRA checkpoint folder.
+    :param out: the merged model's folder.
+    :param logs: folder for the logs of ``swift export`` and the proof.
+    :param model_type: ms-swift's family, for folders whose name does not tell it (``qwen2``, ``llama``).
+    :param template: ms-swift's template type.
+    :param dtype: of the merged weights; None means the base's own. (swift alone would take the dtype of training,
+        and so turn a bfloat16 model that was trained in float32 into a float32 one.)
+    :param device: where to merge and to compute the logits of the proof.
+    :param trust_remote_code: needed where the base brings its own modelling code; ms-swift always executes such
+        code, so without it a base that brings some is refused.
+    """
+
+    stage: str
+    base: Path
+    adapter: Path
+    out: Path
+    logs: Path
+    model_type: str | None = None
+    template: str | None = None
+    dtype: DType | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
+    max_shard_size: str = "5GB"
+    trust_remote_code: bool = False
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> MergeRequest:
+        """Make a request from JSON values, as :meth:`to_row` gives them."""
+        paths = {name: Path(row[name]).absolute() for name in ("base", "adapter", "out", "logs")}
+        return cls(**{**row, **paths})
+
+    def to_row(self) -> dict[str, Any]:
+        """The request as JSON values."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class MergeResult:
+    """A merged and proven model.
+
+    :param proof: what ``merge.json`` in the folder says.
+    :param reused: True if it had been there before.
+    """
+
+    folder: Path
+    proof: dict[str, Any]
+    reused: bool
+
+
+def run_process(argv: list[str], environment: Mapping[str, str], log: Path) -> int:
+    """The plain :data:`Runner`: a child process of this one."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        done = subprocess.run(
+            argv, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False
+        )
+    return done.returncode
+
+
+def merge(request: MergeRequest, runner: Runner = run_process) -> MergeResult:
+    """Merge, prove, name: ``request.out`` is there whole and proven afterwards, or as it was before.
+
+    A folder that was merged from the same inputs is returned as it is; one from other inputs is replaced. At most
+    one merge at a time may write to a folder.
+
+    :raises MedllmError: if the base or the adapter cannot be merged, ``swift export`` fails, or the proof does; the
+        sentence names the tensors or the log.
+    """
+    _check_inputs(request)
+    dtype = request.dtype or base_dtype(request.base)
+    inputs = input_hashes(request, dtype)
+    if (proof := _existing(request.out, inputs)) is not None:
+        return MergeResult(request.out, proof, reused=True)
+    part = request.out.with_name(f".{request.out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    request.logs.mkdir(parents=True, exist_ok=True)
+    try:
+        _export(request, part, dtype, runner)
+        proof = _prove(request, part, dtype, runner)
+        proof |= {"inputs": inputs, "files": _sizes(part)}
+        write_json(part / PROOF_FILE, proof)
+        _put_in_place(part, request.out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return MergeResult(request.out, proof, reused=False)
+
+
+def export_command(request: MergeRequest, part: Path, dtype: DType) -> tuple[list[str], dict[str, str]]:
+    """Return the command line of ``swift export`` and its environment; source: ms-swift 4.6 ``ExportArguments``.
+
+    The module is run instead of the ``swift`` launcher: that one only starts a second Python, costs seconds, and
+    leaves its child behind when it is killed.
+    """
+    options = {
+        "model": str(request.base),
+        "adapters": str(request.adapter),
+        "merge_lora": "true",
+        "output_dir": str(part),
+        "torch_dtype": dtype,
+        "max_shard_size": request.max_shard_size,
+        # Nothing is computed, so the attention of the training run need not be available here.
+        "attn_impl": "eager",
+    }
+    if request.device == "cpu":
+        options["device_map"] = "cpu"
+    if request.model_type:
+        options["model_type"] = request.model_type
+    if request.template:
+        options["template"] = request.template
+    argv = [sys.executable, "-m", "swift.cli.export"]
+    for name, value in options.items():
+        argv += [f"--{name}", value]
+    return argv, offline_environment()
+
+
+def proof_command(request: MergeRequest, part: Path, dtype: DType, out: Path) -> tuple[list[str], dict[str, str]]:
+    """Return the command line of the proof (:mod:`medllm_ops.swift.proof`) and its environment."""
+    argv = [sys.executable, "-m", "medllm_ops.swift.proof"]
+    argv += ["--base", str(request.base), "--adapter", str(request.adapter), "--merged", str(part)]
+    argv += ["--out", str(out), "--stage", request.stage, "--device", request.device]
+    if request.dtype:
+        argv += ["--dtype", dtype]
+    if request.trust_remote_code:
+        argv.append("--trust-remote-code")
+    return argv, offline_environment()
+
+
+def offline_environment() -> dict[str, str]:
+    """Variables that keep transformers and PEFT from asking a hub about what lies on disk."""
+    return {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+def base_dtype(base: Path) -> DType:
+    """The dtype of most of the weights on disk, read from the headers; the config may say otherwise.
+
+    :raises MedllmError: if the weights are missing, unreadable or quantised.
+    """
+    elements: dict[str, int] = {}
+    for file in sorted(base.glob("*.safetensors")):
+        for tensor in _read_header(file).values():
+            elements[tensor["dtype"]] = elements.get(tensor["dtype"], 0) + math.prod(tensor["shape"])
+    if not elements:
+        raise MedllmError(f"model folder {base} has no weights in the safetensors format, so no merge can be proven")
+    name = max(elements, key=lambda each: elements[each])
+    if name not in _DTYPES:
+        raise MedllmError(f"the weights of {base} are {name}: merge into the unquantised model instead")
+    return _DTYPES[name]
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file: 8 bytes of length, then JSON."""
+    with path.open("rb") as file:
+        try:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header: dict[str, Any] = json.loads(file.read(min(length, path.stat().st_size)))
+        except (struct.error, ValueError) as error:
+            raise MedllmError(f"{path} is no safetensors file, or was cut off: fetch the model again") from error
+    header.pop("__metadata__", None)
+    return header
+
+
+def input_hashes(request: MergeRequest, dtype: DType) -> dict[str, str]:
+    """Hashes of everything that the merged model depends on."""
+    settings = [dtype, request.max_shard_size, request.model_type, request.template]
+    return {
+        "base": _hash_files(request.base, ("config.json", "tokenizer*", "*.jinja", "*.safetensors")),
+        "adapter": _hash_files(request.adapter, ("adapter_config.json", "*.safetensors")),
+        "settings": text_hash(to_json_line(settings).decode()),
+    }
+
+
+def _hash_files(folder: Path, patterns: tuple[str, ...]) -> str:
+    files = sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
+    return text_hash("\n".join(f"{file.name} {file_hash(file)}" for file in files))
+
+
+def _check_inputs(request: MergeRequest) -> None:
+    if not (request.base / "config.json").is_file():
+        raise MedllmError(f"cannot merge: {request.base} has no config.json, so it is no model folder")
+    if not (request.adapter / "adapter_config.json").is_file():
+        raise MedllmError(f"cannot merge: {request.adapter} has no adapter_config.json, so it is no LoRA checkpoint")
+    if read_json(request.base / "config.json").get("quantization_config"):
+        raise MedllmError(f"cannot merge: {request.base} is quantised by its config.json; take the unquantised model")
+    if request.trust_remote_code:
+        return
+    for name in ("config.json", "tokenizer_config.json"):
+        file = request.base / name
+        if file.is_file() and read_json(file).get("auto_map"):
+            raise MedllmError(
+                f"cannot merge: {file} names code of its own, which ms-swift would execute; set trust_remote_code "
+                "if you trust that folder"
+            )
+
+
+def _existing(out: Path, inputs: dict[str, str]) -> dict[str, Any] | None:
+    """The proof of an existing folder, if it is whole and made from these inputs."""
+    if not out.exists():
+        return None
+    if not (out / PROOF_FILE).is_file():
+        raise MedllmError(f"cannot merge into {out}: it exists, but was not made by a merge; move it away")
+    proof: dict[str, Any] = read_json(out / PROOF_FILE)
+    same = proof.get("passed") and proof.get("inputs") == inputs and proof.get("files") == _sizes(out)
+    return proof if same else None
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.name != PROOF_FILE}
+
+
+def _export(request: MergeRequest, part: Path, dtype: DType, runner: Runner) -> None:
+    argv, environment = export_command(request, part, dtype)
+    log = request.logs / "export.log"
+    code = runner(argv, environment, log)
+    if code != 0 or not part.is_dir():
+        raise MedllmError(f"stage {request.stage}: swift export ended with exit code {code}; see {log}")
+    _settle_arguments(part / "args.json", dtype)
+
+
+def _settle_arguments(file: Path, dtype: DType) -> None:
+    """Correct swift's copy of the training arguments: it reads them again when the merged model is served.
+
+    Quantisation was for training only, and the dtype may have been too.
+    """
+    if file.is_file():
+        values: dict[str, Any] = read_json(file)
+        write_json(file, values | dict.fromkeys(("model", "quant_method", "quant_bits")) | {"torch_dtype": dtype})
+
+
+def _prove(request: MergeRequest, part: Path, dtype: DType, runner: Runner) -> dict[str, Any]:
+    result, log = request.logs / "merge_proof.json", request.logs / "proof.log"
+    result.unlink(missing_ok=True)
+    argv, environment = proof_command(request, part, dtype, result)
+    code = runner(argv, environment, log)
+    if not result.is_file():
+        raise MedllmError(f"stage {request.stage}: the merge proof ended with exit code {code}; see {log}")
+    proof: dict[str, Any] = read_json(result)
+    if code != 0 or not proof["passed"]:
+        reasons = "; ".join(proof["failures"][:5]) or f"exit code {code}"
+        raise MedllmError(f"stage {request.stage}: the merged model is not base + adapter: {reasons}; see {result}")
+    return proof
+
+
+def _put_in_place(part: Path, out: Path) -> None:
+    """Rename; a folder of older inputs makes way and is then removed."""
+    if not out.exists():
+        part.rename(out)
+        return
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    out.rename(old)
+    part.rename(out)
+    shutil.rmtree(old)
+
+
+def main(request_file: Path, result_file: Path) -> int:
+    """Merge as a request file says; the result file tells the folder and the proof. Returns the exit code."""
+    # Leave through the finally clauses: subprocess ends the child, merge removes what it had written.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        result = merge(MergeRequest.from_row(read_json(request_file)))
+    except MedllmError as error:
+        print(error, file=sys.stderr)
+        return 1
+    write_json(result_file, {"folder": str(result.folder), "reused": result.reused, "proof": result.proof})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
