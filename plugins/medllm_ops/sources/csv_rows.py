@@ -104,7 +104,7 @@ def read_csv(path: Path, file: IO[bytes], encoding: Encoding) -> Iterator[Row | 
             error = RowError("row too large", f"more than {ROW_LIMIT} bytes")
         except csv.Error as problem:
             error = RowError("broken quotes", str(problem))
-        if not error and not any(cells):
+        if not error and not any(map(str.strip, cells)):
             continue
         first, last = lines.taken[0], lines.taken[-1]
         if error:
@@ -113,6 +113,9 @@ def read_csv(path: Path, file: IO[bytes], encoding: Encoding) -> Iterator[Row | 
                 lines.give_back_all_but_first()
         elif len(cells) < len(header) or any(cells[len(header) :]):
             error = RowError("wrong number of cells", f"{len(cells)} instead of {len(header)}")
+        elif failure and first.number <= failure.last + 1 and _has_odd_quotes(lines.taken):
+            error = RowError("broken quotes", "the rest of a broken row")
+            failure.last = max(failure.last, last.number)
         if error and failure and first.number <= failure.last:
             failure.end = max(failure.end, first.number if error.reason == "broken quotes" else last.number)
             continue
@@ -129,9 +132,15 @@ def read_csv(path: Path, file: IO[bytes], encoding: Encoding) -> Iterator[Row | 
         yield failure.reject(path)
 
 
+def _has_odd_quotes(lines: list[_Line]) -> bool:
+    return sum(line.text.count('"') for line in lines) % 2 == 1
+
+
 def _read_header(path: Path, reader: Iterator[list[str]]) -> list[str]:
+    header: list[str] = []
     try:
-        header = [name.strip() for name in next(reader)]
+        while not any(header):
+            header = [name.strip() for name in next(reader)]
     except StopIteration:
         return []
     except (csv.Error, _TooLargeError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -17,8 +18,13 @@ from medllm_ops.sources.row import ROW_LIMIT, Row, RowError
 
 _BLOCK = 4 << 20
 _BETWEEN = re.compile(r"[\s,]*")
-_FIRST_KEY = re.compile(r'\{\s*"([^"\\]{1,100})"\s*:')
+# Turns of a dialogue are objects in a row: no row begins with their keys.
+_TURN_KEYS = ("role", "content", "from", "value", "human", "assistant")
+_ANY_ROW = re.compile(r'\{\s*"(?!(?:' + "|".join(_TURN_KEYS) + r')")[^"\\]{1,100}"\s*:')
+_TURN = re.compile(r'\{\s*"(?:' + "|".join(_TURN_KEYS) + r')"')
+_DELIMITER = re.compile(r"\s*(?:[,\]]|\Z)")
 _LONGEST_MARK = 1_000
+_DECODER = json.JSONDecoder()
 
 
 class _Window:
@@ -67,46 +73,63 @@ class _Window:
 def read_json_array(path: Path, file: IO[bytes], encoding: Encoding) -> Iterator[Row | Reject]:
     """Yield the objects of an array, or objects that follow one another, each over any number of lines.
 
-    After a broken object reading goes on at the next text that begins as the good ones do (``{"first key":``).
+    After a broken object reading goes on at the next text that begins as the good ones do (``{"first key":``);
+    what stands between belongs to the same reject.
     """
     window = _Window(file, encoding)
-    decoder = json.JSONDecoder()
-    first_keys: set[str] = set()
-    in_array = closed = False
+    first_keys: Counter[str] = Counter()
     number = 0
-    if window.skip_between() == "[":
-        in_array = True
-        window.position += 1
+    in_array = window.skip_between() == "["
+    window.position += in_array
+    closed = not in_array
+    at_mark = True  # whether the text at the position is taken for the beginning of a row
     while character := window.skip_between():
-        if character == "]" and in_array and not closed:
+        if character == "]" and not closed:
             closed = True
             window.position += 1
             continue
-        number += 1
-        start = window.position
-        excerpt = window.text[start : start + EXCERPT_CHARACTERS]
+        number += at_mark
+        excerpt = window.text[window.position : window.position + EXCERPT_CHARACTERS]
         try:
-            _, end = decoder.raw_decode(window.text, start)
-            if end - start > ROW_LIMIT:
-                raise RowError("row too large", f"more than {ROW_LIMIT} bytes")
-            row = _parse_object(window.text[start:end])
-            window.position = end
+            row = _next_row(window, character)
         except RowError as error:
-            window.position = end
+            at_mark = True
             yield error.reject(path, f"row {number}", excerpt)
         except (json.JSONDecodeError, RecursionError) as error:
             too_large = _is_too_large(error, window)
             window.position += 1
-            found = window.find(_mark(first_keys, excerpt))
-            whole = found or window.text.rstrip().endswith("]" if in_array else "}")
-            reason = "row too large" if too_large else "not JSON" if whole else "file cut off"
+            found = window.find(_mark(first_keys))
+            if at_mark:
+                whole = found or window.text.rstrip().endswith("]" if in_array else "}")
+                reason = "row too large" if too_large else "not JSON" if whole else "file cut off"
+                yield RowError(reason, _describe(error)).reject(path, f"row {number}", excerpt)
             closed = closed or not found  # one reject says it
-            yield RowError(reason, _describe(error)).reject(path, f"row {number}", excerpt)
+            at_mark = found
         else:
+            at_mark = True
             first_keys.update(list(row)[:1])
             yield Row(f"row {number}", row)
-    if in_array and not closed:
+    if not closed:
         yield RowError("file cut off", "the array is not closed").reject(path, f"after row {number}", "")
+
+
+def _next_row(window: _Window, character: str) -> dict[str, Any]:
+    """Read the value at the position and move past it.
+
+    :raises RowError: if it is whole, but no row; the position is past it.
+    :raises json.JSONDecodeError: if no whole value begins there; the position is where it was.
+    """
+    start = window.position
+    if character == "[" or _TURN.match(window.text, start):
+        # Whatever is in a list, it is no row; objects in it may be rows whose bracket was doubled.
+        raise json.JSONDecodeError("no object of its own", window.text, start)
+    _, end = _DECODER.raw_decode(window.text, start)
+    if character != "{" and not _DELIMITER.match(window.text, end):
+        raise json.JSONDecodeError("no object begins here", window.text, start)
+    window.position = end
+    if end - start > ROW_LIMIT:
+        raise RowError("row too large", f"more than {ROW_LIMIT} bytes")
+    return _parse_object(window.text[start:end])
 
 
 def _parse_object(text: str) -> dict[str, Any]:
@@ -122,13 +145,10 @@ def _parse_object(text: str) -> dict[str, Any]:
     return value
 
 
-def _mark(first_keys: set[str], beginning: str) -> re.Pattern[str]:
-    keys = set(first_keys)
-    if not keys and (own := _FIRST_KEY.match(beginning)):
-        keys.add(own.group(1))
-    if not keys:
-        return _FIRST_KEY
-    return re.compile(r'\{\s*"(?:' + "|".join(map(re.escape, sorted(keys))) + r')"\s*:')
+def _mark(first_keys: Counter[str]) -> re.Pattern[str]:
+    # Once may be by damage.
+    keys = [key for key, rows in first_keys.items() if rows > 1]
+    return re.compile(r'\{\s*"(?:' + "|".join(map(re.escape, keys)) + r')"\s*:') if keys else _ANY_ROW
 
 
 def _is_too_large(error: json.JSONDecodeError | RecursionError, window: _Window) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -54,20 +55,23 @@ def _reader(path: Path, file: IO[bytes], encoding: Encoding) -> Iterator[Row | R
 
 
 def _is_array(path: Path, file: IO[bytes]) -> bool:
+    """Whether the objects must be told apart by their syntax, because they do not stand one a line."""
     beginning = file.tell()
-    first_line = next((line.strip() for line in iter(partial(file.readline, ROW_LIMIT), b"") if line.strip()), b"")
+    lines = (line.strip() for line in iter(partial(file.readline, ROW_LIMIT), b""))
+    first, second = [*islice(filter(None, lines), 2), b"", b""][:2]
     file.seek(beginning)
-    # An object whose first line is only its brace is spread over lines, as editors do it. A ``.json`` of one
-    # object a line has a whole object in its first; anything else is an array, be its first bracket damaged.
-    return first_line.startswith(b"[") or first_line == b"{" or (path.suffix == ".json" and not _is_json(first_line))
+    if first in (b"[", b"{"):  # as editors write it
+        return True
+    if _is_object(second):  # one object a line, be the first damaged
+        return False
+    return first.startswith(b"[") or (path.suffix.lower() == ".json" and not _is_object(first))
 
 
-def _is_json(line: bytes) -> bool:
+def _is_object(line: bytes) -> bool:
     try:
-        orjson.loads(line.decode("utf-8", "replace"))
+        return isinstance(orjson.loads(line.decode("utf-8", "replace")), dict)
     except orjson.JSONDecodeError:
         return False
-    return True
 
 
 def _read_json_lines(path: Path, file: IO[bytes], encoding: Encoding) -> Iterator[Row | Reject]:
@@ -88,7 +92,8 @@ def _parse_line(line: bytes, encoding: Encoding) -> RowData:
     try:
         text = line.decode(encoding)
     except UnicodeDecodeError as error:
-        raise RowError("not UTF-8", str(error)) from error
+        reason = "file cut off" if error.end == len(line) else "not UTF-8"
+        raise RowError(reason, str(error)) from error
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
