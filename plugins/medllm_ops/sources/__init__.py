@@ -12,6 +12,7 @@ from typing import Any
 from medllm_ops.errors import MedllmError, UnreadableFileError
 from medllm_ops.sources import (
     alpaca,
+    clinicaltrials,
     conversations,
     deepctrl,
     disc_medllm,
@@ -33,6 +34,7 @@ ALIASES = {"tcm": "tcm_books", "disc": "disc_medllm", "swift": "messages"}
 
 SOURCES: tuple[Source, ...] = (
     pubmed.SOURCE,
+    clinicaltrials.SOURCE,
     tcm_books.SOURCE,
     docx.SOURCE,
     alpaca.SOURCE,
