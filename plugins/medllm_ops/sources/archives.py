@@ -74,12 +74,13 @@ class RawFile:
     """A plain or gzip file, told apart by its first bytes and not by its name, as blocks of unpacked bytes.
 
     After :meth:`blocks` has run to its end, ``damage`` says why a gzip file could not be read further (``""`` if
-    it could); all that came before the damage has been given out.
+    it could), and ``cut_off`` whether it merely ends too early; all that came before has been given out.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damage = ""
+        self.cut_off = False
 
     def blocks(self) -> Iterator[bytes]:
         """Give the unpacked bytes out, at most :data:`BLOCK` at a time.
@@ -102,7 +103,7 @@ class RawFile:
                 given += len(block)
             return
         except EOFError as error:
-            self.damage = str(error)
+            self.damage, self.cut_off = str(error), True
             return
         except _DECODER_ERROR as error:
             self.damage = f"the gzip data are damaged: {error}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from lxml import etree
@@ -49,13 +50,16 @@ _BETWEEN = re.compile(
     rb"\xef\xbb\xbf|<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^\[\]<>]*(?:\[[^\]]*\]\s*)?>|</?\w+Set(?:\s[^<>]*)?/?>", re.DOTALL
 )
 _SET_TAG = re.compile(rb"<(/?)\w+Set(?:\s[^<>]*?)?(/?)>")
-_ELEMENT = re.compile(rb"<([A-Za-z_][\w.:-]*)")
+_ELEMENT = re.compile(rb"<([A-Za-z_][\w.:-]*)(?:\s[^<>]*)?/?>")
 _COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
 _OWN_PMID = re.compile(rb"<(?:MedlineCitation|BookDocument)\b[^<>]*>\s*<PMID\b[^<>]*>\s*(\d{1,9})\s*</PMID>")
 _DELETED_PMID = re.compile(rb"<PMID(?:\s[^<>]*)?>\s*(\d{1,9})\s*</PMID\s*>")
+_DELETIONS_END = re.compile(rb"</(?:DeleteCitation|DeleteDocument)\s*>\Z")
 _DELETION_TAG = re.compile(rb"</?Delete(?:Citation|Document)\s*/?>")
 _TRUNCATED = re.compile(r"\s*[(\[]?\bABSTRACT TRUNCATED(?: AT \d+ WORDS)?\b[)\]]?\.?")
 _CONTACT_LABELS = ("CONTACT", "CONTACTS", "CONTACT INFORMATION", "CORRESPONDENCE", "E-MAIL", "EMAIL")
+# Byte order marks of UTF-16 and UTF-32, and "<?" in them without a mark.
+_NOT_UTF8_FILES = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff", b"<\0?\0", b"\0<\0?", b"<\0\0\0?", b"\0\0\0<\0\0\0?")
 _PARSER = etree.XMLParser(
     encoding="utf-8", resolve_entities=False, load_dtd=False, no_network=True, remove_comments=True, remove_pis=True
 )
@@ -95,6 +99,7 @@ class _State:
         self.set_open = False
         self.root = ""  # the first element outside any record
         self.text = False  # anything but white space was seen
+        self.prolog = False  # the file begins as XML does
 
     def items(self, piece: Piece, raw: RawFile) -> Iterator[Parsed]:
         self.pieces += 1
@@ -108,7 +113,8 @@ class _State:
         elif piece.end == "closed":
             yield self._record(piece)
         elif piece.end == "broken":
-            yield self.reject(BROKEN, piece.data, f"no end tag </{piece.name}>")
+            unread = ", and a list of deletions is in it, unread" if b"</Delete" in piece.data else ""
+            yield self.reject(BROKEN, piece.data, f"no end tag </{piece.name}>{unread}")
         elif piece.end == "too large":
             yield self.reject(TOO_LARGE, piece.data, f"more than {MAX_RECORD_BYTES} bytes")
         if piece.end == "file":
@@ -126,30 +132,35 @@ class _State:
         )
 
     def _cut_off(self, raw: RawFile, data: bytes, where: str) -> Reject:
-        damaged = raw.damage and "ends" not in raw.damage
-        return self.reject(DAMAGED if damaged else CUT_OFF, data, raw.damage or where)
+        reason = DAMAGED if raw.damage and not raw.cut_off else CUT_OFF
+        return self.reject(reason, data, raw.damage or where)
 
-    def _between(self, piece: Piece, raw: RawFile) -> Iterator[Reject]:
+    def _between(self, piece: Piece, raw: RawFile) -> Iterator[Parsed]:
         data = piece.data
         if self.pieces == 1:
             self._refuse(data)
-        for tag in _SET_TAG.finditer(_COMMENT.sub(b"", data)):
+            self.prolog = data.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
+        visible = _COMMENT.sub(b"", data)
+        for tag in _SET_TAG.finditer(visible):
             self.set_open = not (tag[1] or tag[2])
-        if element := _ELEMENT.search(data):
+        if element := _ELEMENT.search(visible):
             self.root = self.root or element[1].decode()
         rest = _BETWEEN.sub(b"", data).strip()
-        self.text = self.text or not data.isspace()
+        self.text = self.text or bool(data.strip())
         if piece.end == "file":
             if raw.damage or self.set_open:
                 yield self._cut_off(raw, rest, "the end tag of the set is missing")
                 return
             if self.number == 0 and not self.set_open and self.root[-3:] != "Set":
                 return  # no PubMed file at all: the caller says so
-        if rest:
+        if _DELETIONS_END.search(rest):
+            # The list lost its start tag; its PMIDs are whole.
+            yield from self._deletions(replace(piece, data=rest))
+        elif rest:
             yield self.reject(TOO_LARGE if piece.end == "too large" else STRAY, rest)
 
     def _refuse(self, head: bytes) -> None:
-        if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"<\0" in head[:8] or b"\0<" in head[:8]:
+        if head.startswith(_NOT_UTF8_FILES):
             raise UnreadableFileError(self.path, "is UTF-16 or UTF-32; PubMed files are UTF-8")
         if b"<!ENTITY" in _COMMENT.sub(b"", head):
             raise UnreadableFileError(self.path, "declares XML entities, which are refused")
@@ -157,7 +168,9 @@ class _State:
     def nothing(self, raw: RawFile) -> Reject:
         """What to say of a file without any record."""
         if not self.text:
-            return self.reject(CUT_OFF if raw.damage else EMPTY, b"", raw.damage)
+            return self._cut_off(raw, b"", "") if raw.damage else self.reject(EMPTY, b"")
+        if not self.root and self.prolog:
+            return self.reject(CUT_OFF, b"", "before its first element")
         if not self.root:
             raise UnreadableFileError(self.path, "is not XML")
         if self.root[-3:] != "Set":

@@ -19,7 +19,8 @@ class Piece:
 
     ``name`` is the record's element, or ``""`` for what lies between records. ``end`` says how it ends:
     ``"closed"`` by its own end tag, ``"broken"`` by the next record or the end of the set, ``"file"`` by the end of
-    the file; of what is ``"too large"`` only the first bytes are kept.
+    the file; of what is ``"too large"`` only the first bytes are kept. The last piece is always one that ends by the
+    end of the file, and may be empty.
     """
 
     name: str
@@ -90,7 +91,7 @@ class _Cutter:
     def _piece(self, data: bytes, end: End) -> Iterator[Piece]:
         if self._head or len(data) > self._limit:
             data, end = self._head or data[:_HEAD], "file" if end == "file" else "too large"
-        if data:
+        if data or end == "file":
             yield Piece(self._name, data, end)
         self._name, self._head = "", b""
 
@@ -105,7 +106,7 @@ def _end_of_markup(data: bytes, at: int, final: bool) -> int:
     elif data.startswith(b"<![CDATA[", at):
         body, mark, forbidden = at + 9, b"]]>", b"<![CDATA["
     else:
-        body, mark, forbidden = at + 2, b"?>", b"<"
+        body, mark, forbidden = at + 2, b"?>", b"<?"
     stop = data.find(mark, body)
     if forbidden and data.find(forbidden, body, stop if stop >= 0 else len(data)) >= 0:
         return 0
