@@ -131,9 +131,8 @@ def _block_or_text(element: HtmlElement) -> Iterator[str]:
 
 def _table_lines(table: HtmlElement) -> Iterator[str]:
     """A line a row; the rows of a table inside a cell follow the row that the cell is in."""
-    for row in table.iterfind(".//tr"):
-        if next(row.iterancestors("table")) is not table:
-            continue
+    rows = [row for row in table.iter("tr") if next(row.iterancestors("table")) is table]
+    for row in rows:
         cells, nested = [], []
         for cell in row:
             inner = [element for element in cell.iter("table") if next(element.iterancestors("table")) is table]

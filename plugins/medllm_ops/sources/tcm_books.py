@@ -31,8 +31,8 @@ _BODY_LABEL = re.compile(r"\s*(?:内[容?]|属性)：")
 _FILE_NUMBER = re.compile(r"^\d+\s*[-_.、]\s*")
 _YEAR = re.compile(r"\d{4}")
 _FIRST_YEAR_UNDER_COPYRIGHT = 1949
-_BAD_SHARE = 0.1
-_BAD_CHARACTERS = 20
+_BAD_SHARE = 0.05  # random bytes read as GB18030 have 0.08
+_BAD_CHARACTERS = 100
 
 
 @dataclass(slots=True)
