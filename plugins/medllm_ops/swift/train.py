@@ -45,6 +45,7 @@ class TrainRequest:
     val_files: tuple[Path, ...]
     directory: Path
     torch_dtype: str | None = None
+    system: str | None = None
     tokens: int = 0
 
     @property
@@ -57,7 +58,14 @@ class TrainRequest:
         files = [file_hash(path) for path in (*self.train_files, *self.val_files)]
         model = [str(self.model_dir), file_hash(self.model_dir / "config.json")]
         weights = [(path.name, path.stat().st_size) for path in sorted(self.model_dir.glob("*.safetensors"))]
-        settings = [self.stage, self.recipe.model_dump(mode="json"), self.model_type, self.template, self.torch_dtype]
+        settings = [
+            self.stage,
+            self.recipe.model_dump(mode="json"),
+            self.model_type,
+            self.template,
+            self.torch_dtype,
+            self.system,
+        ]
         return text_hash(to_json_line([settings, model, weights, files]).decode())
 
 
@@ -142,6 +150,7 @@ def train_stage(
         val_files=tuple(Path(dataset, "val", f"{name}.jsonl") for name in sets),
         directory=Path(output_dir),
         torch_dtype=settings.torch_dtype,
+        system=settings.system,
         tokens=sum(figures["tokens"] for figures in sets.values()),
     )
     return asdict(train(request, place, on_progress))
@@ -161,6 +170,7 @@ def _prepare(request: TrainRequest, key: str, directory: Path) -> Job:
         model_type=request.model_type,
         template=request.template,
         torch_dtype=request.torch_dtype,
+        system=request.system,
         train_files=request.train_files,
         val_files=request.val_files,
         output_dir=request.output_dir,

@@ -1,0 +1,149 @@
+"""From a validated stage to the command line and environment of a swift process. Pure: nothing is started here."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from medllm_ops.errors import MedllmError
+from medllm_ops.swift.recipe import Scalar, StageRecipe
+
+Kind = Literal["pt", "sft"]
+
+# Ours, not ms-swift's.
+_OWN_FIELDS = frozenset({"checkpoint", "val_share", "identity_rows", "instruction_rows", "extra"})
+_LORA_FIELDS = frozenset({"lora_rank", "lora_alpha", "lora_dropout", "target_modules"})
+_KEPT_ROWS = re.compile(r"size=(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run: an absolute command and what it finds in its environment."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+
+
+def build(
+    stage: StageRecipe,
+    kind: Kind,
+    *,
+    model_dir: Path,
+    model_type: str | None,
+    template: str | None,
+    torch_dtype: str | None,
+    system: str | None,
+    train_files: Sequence[Path],
+    val_files: Sequence[Path],
+    output_dir: Path,
+    resume_from: Path | None = None,
+) -> Command:
+    """The command of one training.
+
+    ``python -m swift.cli.sft`` is what the ``swift`` launcher starts; starting it directly leaves out a parent that
+    dies on SIGTERM while the trainer lives on.
+
+    :raises MedllmError: if a path is not absolute or does not exist: ms-swift would look for it on the hub.
+    """
+    for path in (model_dir, *train_files, *val_files, *([resume_from] if resume_from else [])):
+        if not path.is_absolute() or not path.exists():
+            raise MedllmError(f"{path} must be an absolute path that exists")
+    arguments: dict[str, Any] = {
+        "model": str(model_dir),
+        "model_type": model_type,
+        "template": template,
+        "torch_dtype": torch_dtype,
+        # A pretraining template has no system turn, and ms-swift refuses even an empty one.
+        "system": system if kind == "sft" else None,
+        "check_model": False,
+        "dataset": [str(path) for path in train_files],
+        "val_dataset": [str(path) for path in val_files],
+        "split_dataset_ratio": 0,
+        "load_from_cache_file": False,
+        "output_dir": str(output_dir),
+        "add_version": False,
+        "create_checkpoint_symlink": False,
+        "save_only_model": False,
+        "resume_from_checkpoint": str(resume_from) if resume_from else None,
+        "data_seed": stage.seed,
+        "report_to": "none",
+        "dataloader_num_workers": 0,
+        "save_strategy": "steps",
+        "eval_strategy": "steps",
+        **_stage_arguments(stage),
+        **stage.extra,
+    }
+    if torch_dtype == "float32":
+        arguments |= {"fp16": False, "bf16": False}
+    argv = (sys.executable, "-m", f"swift.cli.{kind}", *_flags(arguments))
+    return Command(argv, offline_environment(output_dir.parent / "cache"))
+
+
+def _stage_arguments(stage: StageRecipe) -> dict[str, Any]:
+    left_out = _OWN_FIELDS if stage.tuner_type != "full" else _OWN_FIELDS | _LORA_FIELDS
+    values = stage.model_dump(mode="json", exclude=set(left_out), exclude_none=True)
+    # Where no interval is given, evaluate and save once, at the end: save_steps no longer follows eval_steps.
+    for name in ("eval_steps", "save_steps"):
+        values.setdefault(name, stage.max_steps or 1_000_000_000)
+    return values
+
+
+def _flags(arguments: Mapping[str, Scalar | list[Scalar] | None]) -> list[str]:
+    """Arguments as flags. One without a value is left out: ms-swift reads null as the word None."""
+    flags: list[str] = []
+    for name, value in arguments.items():
+        if value is None:
+            continue
+        values = value if isinstance(value, list) else [value]
+        flags += [f"--{name}", *(str(item).lower() if isinstance(item, bool) else str(item) for item in values)]
+    return flags
+
+
+def offline_environment(cache: Path) -> dict[str, str]:
+    """What every swift process finds in its environment: no hub is asked, caches lie in the run's own folder.
+
+    A model that is to be fetched was fetched before, when the run was planned.
+    """
+    return {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "MODELSCOPE_CACHE": str(cache),
+        "HF_DATASETS_CACHE": str(cache / "datasets"),
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def parse_kept_rows(summary: Mapping[str, Any]) -> tuple[int, int]:
+    """The rows that ms-swift kept for training and validation, from the last line of ``logging.jsonl``.
+
+    :raises MedllmError: if the line does not say.
+    """
+    kept = []
+    for name in ("train_dataset", "val_dataset"):
+        found = _KEPT_ROWS.search(str(summary.get(name, "")))
+        if not found:
+            raise MedllmError(
+                f"ms-swift does not say how many rows of {name} it kept: {json.dumps(dict(summary))[:200]}"
+            )
+        kept.append(int(found[1]))
+    return kept[0], kept[1]
+
+
+def refuse_remote_code(model_dir: Path) -> None:
+    """Refuse a model folder that brings Python code: ms-swift would run it, and has no switch against it.
+
+    :raises MedllmError: naming the file.
+    """
+    for name in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
+        path = model_dir / name
+        if path.is_file() and "auto_map" in json.loads(path.read_text(encoding="utf-8")):
+            raise MedllmError(f"{path} asks for code of its own (auto_map); a recipe must say allow_remote_code: true")
+    for path in sorted(model_dir.glob("*.py")):
+        raise MedllmError(f"{path} is code that comes with the model; a recipe must say allow_remote_code: true")
