@@ -1,0 +1,1 @@
+"""The report of a run: what it did, what it proves, and whether every gate passed."""

@@ -1,0 +1,136 @@
+"""The plots of the report, as plotly figures in JSON. Their inks come from the page, so they follow its theme."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from medllm_ops.report.model import ModelLabel, Report, SourceFlow, StageFigures
+
+# Legible on white and on near black alike. A stage has one colour through the whole page.
+BASE, PRETRAIN, SFT, FINAL = "#94a3b8", "#0d9488", "#4f7fd6", "#8b5cf6"
+STAGE_COLOURS = {"pretrain": PRETRAIN, "sft": SFT, "self_cognition": FINAL}
+VALIDATION = "#ea7a35"
+MODEL_COLOURS: dict[ModelLabel, str] = {"base": BASE, "pretrain": PRETRAIN, "sft": SFT, "final": FINAL}
+MODEL_TITLES: dict[ModelLabel, str] = {
+    "base": "base",
+    "pretrain": "after pretraining",
+    "sft": "after instruction tuning",
+    "final": "final",
+}
+_FATES = (
+    ("train", "trained on", PRETRAIN),
+    ("val", "held out", "#5eead4"),
+    ("convert", "rejected in conversion", "#e2a05f"),
+    ("deduplicate", "duplicate or unused", "#cbb26a"),
+    ("split", "out in the split", "#b7a3c9"),
+    ("export", "out in the export", "#94a3b8"),
+)
+
+
+def loss_curve(stage: StageFigures) -> str:
+    """The training loss of a stage as a line, the losses on its validation files as points on another."""
+    from plotly import graph_objects
+
+    figure = graph_objects.Figure()
+    lines = (
+        ("train", stage.curve.train, STAGE_COLOURS.get(stage.name, SFT), 2.0),
+        ("validation", stage.curve.val, VALIDATION, 1.5),
+    )
+    for name, points, colour, width in lines:
+        markers = name == "validation" or len(points) < 2
+        figure.add_scatter(
+            x=[step for step, _ in points],
+            y=[loss for _, loss in points],
+            name=name,
+            mode="lines+markers" if markers else "lines",
+            line={"color": colour, "width": width},
+            marker={"size": 7, "color": colour},
+            hovertemplate="step %{x}: %{y:.4f}",
+        )
+    figure.update_xaxes(title="step", rangemode="tozero")
+    figure.update_yaxes(title="loss (nats per token)")
+    return _json(figure, height=270)
+
+
+def fates(flows: Sequence[SourceFlow]) -> str:
+    """Where each source's raw rows went, in per cent: trained on, held out, or left out by which step."""
+    from plotly import graph_objects
+
+    figure = graph_objects.Figure()
+    for key, title, colour in _FATES:
+        counts = [_count(flow, key) for flow in flows]
+        if not any(counts):
+            continue
+        figure.add_bar(
+            y=[flow.source for flow in flows],
+            x=[100 * count / flow.raw if flow.raw else 0 for count, flow in zip(counts, flows, strict=True)],
+            customdata=counts,
+            name=title,
+            orientation="h",
+            marker={"color": colour, "line": {"width": 0}},
+            hovertemplate="%{customdata} rows (%{x:.1f} %)",
+        )
+    figure.update_layout(barmode="stack", bargap=0.35, hovermode="y unified")
+    figure.update_xaxes(title="share of raw rows", ticksuffix=" %", range=[0, 100])
+    figure.update_yaxes(autorange="reversed", ticksuffix="  ")
+    return _json(figure, height=120 + 38 * len(flows))
+
+
+def _count(flow: SourceFlow, key: str) -> int:
+    if key in ("train", "val"):
+        return (flow.train if key == "train" else flow.val) or 0
+    return sum(sum(reasons.values()) for step, reasons in flow.dropped.items() if step == key)
+
+
+def held_out(report: Report) -> str:
+    """The held-out loss of each source, a point for each model, joined from the first to the last."""
+    from plotly import graph_objects
+
+    names = list(report.heldout)
+    figure = graph_objects.Figure()
+    xs: list[float | None] = []
+    ys: list[str | None] = []
+    for name in names:
+        known = [loss for loss in report.heldout[name].values() if loss is not None]
+        if known:
+            xs += [min(known), max(known), None]
+            ys += [name, name, None]
+    figure.add_scatter(
+        x=xs,
+        y=ys,
+        mode="lines",
+        line={"color": "rgba(148,163,184,.45)", "width": 5},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    for label, colour in MODEL_COLOURS.items():
+        losses = [report.heldout[name].get(label) for name in names]
+        if any(loss is not None for loss in losses):
+            figure.add_scatter(
+                x=losses,
+                y=names,
+                mode="markers",
+                name=MODEL_TITLES[label],
+                marker={"color": colour, "size": 12, "symbol": "diamond" if label == "final" else "circle"},
+                hovertemplate="%{x:.4f}",
+            )
+    figure.update_layout(hovermode="y unified")
+    figure.update_xaxes(title="held-out loss (nats per token, lower is better)")
+    figure.update_yaxes(autorange="reversed", ticksuffix="  ", categoryorder="array", categoryarray=names)
+    return _json(figure, height=130 + 36 * len(names))
+
+
+def _json(figure: Any, height: int) -> str:
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin={"l": 8, "r": 12, "t": 8, "b": 8},
+        font={"family": "inherit", "size": 13},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "xanchor": "left"},
+    )
+    figure.update_xaxes(automargin=True, fixedrange=True, showline=False, zeroline=False)
+    figure.update_yaxes(automargin=True, fixedrange=True, showline=False, zeroline=False)
+    return str(figure.to_json())

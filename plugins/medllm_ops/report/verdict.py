@@ -1,0 +1,141 @@
+"""The verdict on a run: everything that was wanted is there, every gate passed, every row is accounted for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from medllm_ops.datasets.splitting import IDENTITY
+from medllm_ops.report.collect import REPORT_TASK, Collected, Ledgers
+from medllm_ops.report.flow import subject
+from medllm_ops.report.model import Answer, Gate, IdentityFigures, Results, Wanted
+
+NOT_RUN = "not run"
+
+
+def judge(collected: Collected) -> list[Gate]:
+    """All gates of a run, in the order of its steps. A part that was wanted and is not there fails its gate."""
+    results = collected.results
+    wanted = results.wanted
+    return [
+        *_failed_tasks(results),
+        *_ledger(collected.ledgers, wanted),
+        Gate(
+            name="dataset is frozen",
+            passed=bool(results.sets),
+            detail=f"{len(results.sets)} sets" if results.sets else NOT_RUN,
+        ),
+        *_training(results),
+        *_merging(results),
+        Gate(
+            name="held-out loss is measured",
+            passed=bool(results.heldout),
+            detail=f"{len(results.heldout)} sources" if results.heldout else NOT_RUN,
+        ),
+        *collected.evaluation_gates,
+        *(_identity(results.identity) if "self_cognition" in wanted.stages else ()),
+        *(_serving(results) if wanted.serving else ()),
+    ]
+
+
+def _failed_tasks(results: Results) -> Iterator[Gate]:
+    for timing in results.timings:
+        if timing.state == "failed" and timing.task != REPORT_TASK:
+            detail = f"failed after {timing.seconds or 0:.0f} s"
+            yield Gate(name=f"task {timing.task} ends well", passed=False, detail=detail)
+
+
+def _ledger(ledgers: Ledgers, wanted: Wanted) -> Iterator[Gate]:
+    missing = [name for name in wanted.sources if name not in ledgers.convert]
+    if missing or not wanted.sources:
+        yield Gate(name="every source is converted", passed=False, detail=f"{NOT_RUN}: {', '.join(missing) or 'all'}")
+    else:
+        yield Gate(name="every source is converted", passed=True, detail=f"{len(wanted.sources)} sources")
+    rows = ledgers.rows()
+    wrong = [row.step for row in rows if not row.balances]
+    detail = f"not balanced: {', '.join(wrong)}" if wrong else f"{len(rows)} steps" if rows else NOT_RUN
+    yield Gate(name="every step's ledger balances", passed=bool(rows) and not wrong, detail=detail)
+    lost = list(_lost_between_steps(ledgers))
+    yield Gate(
+        name="no row is lost between steps",
+        passed=bool(rows) and not lost,
+        detail="; ".join(lost) if lost else "each step takes what the one before it gave" if rows else NOT_RUN,
+    )
+
+
+def _lost_between_steps(ledgers: Ledgers) -> Iterator[str]:
+    """What one step gave and the next did not take, as sentences."""
+    pairs = []
+    if ledgers.deduplicate:
+        first = ledgers.deduplicate[0]
+        pairs.append(("conversion", sum(row.rows_out for row in ledgers.convert.values()), first.step, first.rows_in))
+        for before, after in itertools.pairwise(ledgers.deduplicate):
+            pairs.append((before.step, before.rows_out, after.step, after.rows_in))
+        if ledgers.split:
+            last = ledgers.deduplicate[-1]
+            taken = sum(row.rows_in for row in ledgers.split if subject(row) != IDENTITY)
+            pairs.append((last.step, last.rows_out, "split", taken))
+    exports = {subject(row): row for row in ledgers.export}
+    for row in ledgers.split:
+        if export := exports.get(subject(row)):
+            pairs.append((row.step, row.rows_out, export.step, export.rows_in))
+    for giver, given, taker, taken in pairs:
+        if given != taken:
+            yield f"{giver} gave {given} rows, {taker} took {taken}"
+
+
+def _training(results: Results) -> Iterator[Gate]:
+    figures = {stage.name: stage for stage in results.stages}
+    for stage in results.wanted.stages:
+        name = f"{stage} is trained to its last step"
+        if (found := figures.get(stage)) is None:
+            yield Gate(name=name, passed=False, detail=NOT_RUN)
+            continue
+        loss = "no finite loss" if found.loss is None else f"loss {found.loss:.4f}"
+        passed = 0 < found.steps == found.max_steps and found.loss is not None
+        yield Gate(name=name, passed=passed, detail=f"{found.steps} of {found.max_steps} steps, {loss}")
+
+
+def _merging(results: Results) -> Iterator[Gate]:
+    proofs = {merge.stage: merge for merge in results.merges}
+    for stage in results.wanted.stages:
+        name = f"merge of {stage} is proven"
+        if (proof := proofs.get(stage)) is None:
+            yield Gate(name=name, passed=False, detail=NOT_RUN)
+            continue
+        difference = "no difference measured" if proof.max_abs_diff is None else f"within {proof.max_abs_diff:.3g}"
+        allowed = "" if proof.tolerance is None else f", {proof.tolerance:.3g} allowed"
+        yield Gate(name=name, passed=proof.passed, detail=f"weights {difference}{allowed}")
+
+
+def _identity(identity: IdentityFigures | None) -> Iterator[Gate]:
+    if identity is None:
+        yield Gate(name="the model knows who it is", passed=False, detail=NOT_RUN)
+        return
+    yield _answers("the model knows who it is", identity.prompts)
+    yield _answers("control questions get no name for an answer", identity.controls)
+    loss = identity.control_loss
+    if loss is not None:
+        kept = loss.ratio is not None and loss.limit is not None and loss.ratio <= loss.limit
+        ratio = "not finite" if loss.ratio is None else f"{loss.ratio:.3f}"
+        detail = f"loss after / before is {ratio}, at most {loss.limit}"
+        yield Gate(name="what it knew is kept", passed=kept, detail=detail)
+    # The file's own word counts too: it may know of a check that this report does not.
+    yield Gate(
+        name="identity gate as a whole", passed=identity.passed, detail="as evaluated" if identity.passed else "failed"
+    )
+
+
+def _answers(name: str, answers: list[Answer]) -> Gate:
+    good = sum(answer.ok for answer in answers)
+    detail = f"{good} of {len(answers)} answers"
+    return Gate(name=name, passed=bool(answers) and good == len(answers), detail=detail)
+
+
+def _serving(results: Results) -> Iterator[Gate]:
+    serving = results.serving
+    detail = NOT_RUN if serving is None else f"{serving.served_model_name} answered a prompt at {serving.url}"
+    if serving is not None and not serving.answer.strip():
+        detail = f"{serving.served_model_name} gave an empty answer"
+    passed = serving is not None and bool(serving.answer.strip())
+    yield Gate(name="the model is served and answers", passed=passed, detail=detail)
