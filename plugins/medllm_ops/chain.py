@@ -173,7 +173,7 @@ def merge_arguments(run: Run, stage: str) -> dict[str, Any]:
 
 def merge(stage: str, run: Run, place: Place) -> dict[str, Any]:
     """Merge a stage's adapter into its model, with proof."""
-    from medllm_ops.swift.merge import merge_stage
+    from medllm_ops.swift.merge_stage import merge_stage
 
     return merge_stage(**merge_arguments(run, stage), place=place)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,8 @@ from typing import IO, Any
 
 import orjson
 import xxhash
+
+from medllm_ops.errors import MedllmError
 
 # Line ends only at "\n": U+2028 and its kin are text inside JSON strings.
 _JSON_LINE = orjson.OPT_APPEND_NEWLINE
@@ -42,6 +45,7 @@ def write_whole(path: Path) -> Iterator[IO[bytes]]:
 @contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
     """Make a directory beside ``path`` to fill; it replaces ``path`` only when the block ends well."""
+    path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_parts(path)
     part = _beside(path)
@@ -62,7 +66,8 @@ def whole_directory(path: Path) -> Iterator[Path]:
 
 def remove_parts(path: Path) -> None:
     """Remove what killed writers of ``path`` left beside it."""
-    for leftover in [*path.parent.glob(f".{path.name}.*.part"), *path.parent.glob(f".{path.name}.*.old")]:
+    name = glob.escape(path.name)
+    for leftover in [*path.parent.glob(f".{name}.*.part"), *path.parent.glob(f".{name}.*.old")]:
         if leftover.is_dir():
             shutil.rmtree(leftover)
         else:
@@ -77,11 +82,14 @@ def make_once(out: Path, inputs: Any, make: Callable[[Path], Any]) -> bool:
 
     :param inputs: anything that becomes JSON: settings, and the hashes of files.
     :return: whether it was made now.
+    :raises MedllmError: if ``out`` is there and was not made by this function: it would be lost.
     """
     key = text_hash(to_json_line([inputs, _code_hash()]).decode())
     mark = out / "key.json"
     if mark.is_file() and read_json(mark)["key"] == key:
         return False
+    if not mark.is_file() and out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise MedllmError(f"{out} is there and holds something else, which would be lost: name another folder")
     with whole_directory(out) as folder:
         make(folder)
         write_json(folder / mark.name, {"key": key})

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.status import Status
 
 
@@ -25,20 +26,22 @@ class Progress(logging.Handler):
         """Show one message of the package."""
         message = record.getMessage()
         if self._status:
-            self._status.update(f"{self._head}  [dim]{message}[/]")
+            self._status.update(f"{self._head}  [dim]{escape(message)}[/]")
         else:
             self._console.print(f"    {message}", markup=False, soft_wrap=True)
 
     @contextmanager
     def step(self, title: str, after: str | None) -> Iterator[None]:
         """Show that a step runs, what comes after it, and in the end how long it took."""
-        head = title.replace("[", "\\[")
-        self._head = f"{head} [dim](next: {after})[/]" if after else head
+        head = escape(title)
+        self._head = f"{head} [dim](next: {escape(after)})[/]" if after else head
         started = time.monotonic()
         if self._console.is_terminal:
-            with self._console.status(self._head) as self._status:
-                yield
-            self._status = None
+            try:
+                with self._console.status(self._head) as self._status:
+                    yield
+            finally:
+                self._status = None
         else:
             self._console.print(f"{title}{f' (next: {after})' if after else ''}", markup=False, soft_wrap=True)
             yield
@@ -52,7 +55,8 @@ def follow_log(log_file: Path, console: Console) -> Iterator[Progress]:
     progress = Progress(console)
     file = logging.FileHandler(log_file, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    level, logger.level = logger.level, logging.INFO
+    level = logger.level
+    logger.setLevel(logging.INFO)
     for handler in (progress, file):
         logger.addHandler(handler)
     try:

@@ -108,13 +108,18 @@ class Reject:
     def to_row(self) -> dict[str, Any]:
         """The line of ``rejects.jsonl``."""
         return {
-            "file": self.file,
+            "file": _writable(self.file),
             "position": self.position,
-            "id": self.id,
+            "id": self.id and _writable(self.id),
             "reason": self.reason,
-            "detail": self.detail,
-            "excerpt": self.excerpt[:EXCERPT_CHARACTERS],
+            "detail": _writable(self.detail),
+            "excerpt": _writable(self.excerpt[:EXCERPT_CHARACTERS]),
         }
+
+
+def _writable(text: str) -> str:
+    """The text with a question mark for each lone surrogate: file names and broken escapes bring them."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def record_to_row(record: Record) -> dict[str, Any]:

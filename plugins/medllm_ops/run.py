@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 from medllm_ops.datasets.identity import Identity
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, text_hash, to_json_line, write_json
 from medllm_ops.home import home
 
-STAGES = ("pretrain", "sft", "self_cognition")
 Stage = Literal["pretrain", "sft", "self_cognition"]
+STAGES: tuple[Stage, ...] = ("pretrain", "sft", "self_cognition")
+LATEST = "latest"
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,119}")
-_NAME = r"^[^{}<>\n]+$"
+_NAME = r"^[^{}<>\n]*[^{}<>\s][^{}<>\n]*$"
 
 
 class Parameters(BaseModel):
@@ -96,7 +98,7 @@ class Parameters(BaseModel):
         description="Longer rows are left out and counted. 0 leaves the recipe's. There is no -1 for 'unlimited'.",
         examples=[0, 2048],
     )
-    seed: int = Field(default=42, ge=0, title="Seed", description="Of training and of drawing rows.")
+    seed: int = Field(default=42, ge=0, lt=2**32, title="Seed", description="Of training and of drawing rows.")
     name_zh: str = Field(
         default="杏林小医",
         pattern=_NAME,
@@ -132,7 +134,7 @@ class Parameters(BaseModel):
     def _known_sources(cls, names: list[str]) -> list[str]:
         from medllm_ops.sources import get_source
 
-        return [get_source(name).name for name in names]
+        return list(dict.fromkeys(get_source(name).name for name in names))
 
     @classmethod
     def check(cls, values: dict[str, Any]) -> Parameters:
@@ -143,10 +145,7 @@ class Parameters(BaseModel):
         try:
             parameters = cls.model_validate(values)
         except ValidationError as error:
-            problems = [
-                f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']} (got {problem['input']!r})"
-                for problem in error.errors()
-            ]
+            problems = [_explain(problem) for problem in error.errors()]
             raise MedllmError("bad parameters: " + "; ".join(problems)) from error
         if not (parameters.pretrain or parameters.sft or parameters.self_cognition):
             raise MedllmError("bad parameters: every stage is switched off; leave at least one on")
@@ -166,12 +165,29 @@ class Parameters(BaseModel):
     def default_run_name(self) -> str:
         """A name made of the recipe and a hash of all parameters: the same parameters go on with the same run."""
         digest = text_hash(to_json_line(self.model_dump(mode="json")).decode())[:8]
-        return f"{Path(self.recipe).stem}-{digest}"
+        return run_name(f"{Path(self.recipe).stem}-{digest}")
+
+
+def _explain(problem: ErrorDetails) -> str:
+    """One problem of pydantic's in words: which field, what is allowed, what it got."""
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{name}: there is no such parameter (parameters: {', '.join(Parameters.model_fields)})"
+    allowed = problem["msg"]
+    if problem["type"] == "string_pattern_mismatch":
+        allowed = "Some text on one line, without braces and angle brackets"
+    return f"{name}: {allowed} (got {problem['input']!r})"
 
 
 def run_name(text: str) -> str:
-    """Make a folder name of an Airflow run id (``manual__2026-11-24T10:00:00+00:00``)."""
-    return re.sub(r"[^A-Za-z0-9._+-]", "-", text)[:120]
+    """Make a folder name of an Airflow run id (``manual__2026-11-24T10:00:00+00:00``).
+
+    Ids that become the same name when other signs are replaced, or when they are cut, are told apart by a hash.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._+-]", "-", text.replace(":", "-"))
+    if plain == text.replace(":", "-") and _RUN_NAME.fullmatch(plain):
+        return plain
+    return f"{plain.lstrip('._+-')[:100] or 'run'}-{text_hash(text)[:8]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +205,9 @@ class Run:
         """
         if not _RUN_NAME.fullmatch(name):
             raise MedllmError(f"run name {name!r}: letters, digits and ._+- only, at most 120")
-        directory = home() / "runs" / name
+        if name == LATEST:
+            raise MedllmError(f"run name {name!r}: that is the link to the last finished run; take another")
+        directory = (home() / "runs").resolve() / name
         values = parameters.model_dump(mode="json")
         if (directory / "run.json").is_file():
             run = cls.open(directory)

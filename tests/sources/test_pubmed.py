@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from isal import igzip
+
 from medllm_ops.errors import UnreadableFileError
 from medllm_ops.records import Deletion, Document, Reject
 from medllm_ops.sources.base import Parsed

@@ -10,6 +10,7 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+
 from medllm_ops.errors import UnreadableFileError
 from medllm_ops.records import Deletion, Reject, record_to_row
 from medllm_ops.sources import pubmed
@@ -216,7 +217,7 @@ def test_a_single_mutation_leaves_the_other_records_as_they_are(
 ) -> None:
     whole = rows(read(tmp_path, WHOLE))
     data, start, stop = mutate(WHOLE, kind, where, length, value)
-    touched = [first < stop and start < last or first < start == stop < last for first, last in RECORDS]
+    touched = [(first < stop and start < last) or first < start == stop < last for first, last in RECORDS]
     if touched[5] and stop > WHOLE.index(b"<DeleteCitation>"):
         touched[6:] = [True] * 3  # PMIDs in what is left of a record are not taken for deletions
     expected = [row for row, is_touched in zip(whole, touched, strict=True) if not is_touched]
@@ -242,7 +243,9 @@ def test_a_single_mutation_leaves_the_other_records_as_they_are(
 @given(data=st.one_of(st.binary(max_size=300), st.binary(max_size=300).map(gzip.compress)))
 def test_any_bytes_at_all_give_items_or_one_clear_error(tmp_path: Path, data: bytes) -> None:
     for content in (data, HEAD.encode() + data, PARTS[0].encode() + data, b"\x1f\x8b\x08\0" + data):
+        found, message = [], ""
         try:
-            assert reasons(read(tmp_path, content))
+            found = read(tmp_path, content)
         except UnreadableFileError as error:
-            assert str(error).startswith(f"{tmp_path / 'pubmed.xml'}: ")
+            message = str(error)
+        assert found or message.startswith(f"{tmp_path / 'pubmed.xml'}: ")

@@ -160,6 +160,20 @@ def test_an_array_goes_on_after_a_broken_row(tmp_path: Path) -> None:
     assert [(row.position, row.reason) for row in found if isinstance(row, Reject)] == [("row 3", "not JSON")]
 
 
+def test_a_doubled_bracket_and_a_damaged_first_key_lose_no_other_row(tmp_path: Path) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": "a"}]} for n in range(4)
+    ]
+    whole = orjson.dumps(rows)
+    found = read(tmp_path, b"[" + whole, "rows.json")
+    assert rows_of(found) == rows
+    assert reasons(found)[0] == "not JSON"
+    # What is left of the first row is an object of its own; its key must not be taken for that of all rows.
+    found = read(tmp_path, whole.replace(b'{"messages":[{"role"', b'{"messrole"', 1), "rows.json")
+    assert rows_of(found)[1:] == rows[1:]
+    assert reasons(found) == ["not JSON"]
+
+
 def test_nesting_without_end_is_a_reject(tmp_path: Path) -> None:
     deep = b'{"a":' * 5000 + b"1" + b"}" * 5000
     assert reasons(read(tmp_path, deep + b"\n" + LINES[0])) == ["not JSON"]

@@ -27,6 +27,11 @@ def test_bold_headings_stand_alone() -> None:
     assert paragraphs_of(body) == [WRAPPED, "一、辨风", "正文甲。", "当归 味甘，温。"]
 
 
+def test_bold_text_in_a_wrapped_paragraph_goes_on_and_after_its_end_begins_another() -> None:
+    assert paragraphs_of(f"{WRAPPED} \n\\x〔垣〕\\x昃 \n") == [f"{WRAPPED}〔垣〕昃"]
+    assert paragraphs_of(f"{WRAPPED}。 \n\\x当归\\x 味甘 \n") == [f"{WRAPPED}。", "当归 味甘"]
+
+
 @pytest.mark.parametrize(
     "junk",
     [
@@ -53,7 +58,7 @@ def test_pictures_go_with_their_captions(junk: str) -> None:
         ("人参 白术 茯苓", "人参 白术 茯苓"),
         ("黄连（去须） 好酒（五升）", "黄连（去须） 好酒（五升）"),
         ("又方 以布裹之，热熨。", "又方 以布裹之，热熨。"),
-        ("先用 甲 乙 丙，后用丁。", "先用 甲 乙 丙，后用丁。"),
+        ("水煎，用 甲 乙 丙 煮，服。", "水煎，用 甲 乙 丙 煮，服。"),
         ("盗汗， HT 夜哭，项背强KTKT 然。", "盗汗，夜哭，项背强然。"),
         ("以KT 、蜜", "以、蜜"),
         ("维生素B1 KTV", "维生素B1 KTV"),

@@ -22,7 +22,8 @@ class JobError(MedllmError):
 
 def job_id(directory: Path) -> str:
     """The id of the job in a directory: the same on every try, so that a retry finds the job again."""
-    return f"{directory.parent.name}-{text_hash(str(directory.absolute()))[:16]}"
+    directory = directory.resolve()
+    return f"{directory.parent.name}-{text_hash(str(directory))[:16]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class JobResult:
 _EXIT_CODES = {
     1: "an exception",
     2: "an argument that ms-swift does not accept",
+    127: "the command could not be started",
     241: "a child process got SIGTERM",
     247: "a child process was killed (SIGKILL: often the kernel, out of memory)",
     -9: "it was killed (SIGKILL: often the kernel, out of memory)",

@@ -2,7 +2,7 @@
 
 A pid alone names nobody: pids are reused. A process is its pid with its start time. A job's processes are found
 by a mark in their environment, because torch starts each rank in a session of its own and a launcher that was
-killed leaves its children to init.
+killed leaves its children to init. What they start is theirs too, even if it cleared its environment.
 """
 
 from __future__ import annotations
@@ -58,10 +58,16 @@ class ProcessIdentity:
 
 
 def marked_processes(job_id: str) -> Iterator[psutil.Process]:
-    """Every process of this user that carries the job's mark in its environment."""
+    """Every process of this user that carries the job's mark in its environment, and every descendant of one."""
+    found: set[psutil.Process] = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == job_id and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get(MARK) == job_id:
+                found.update([process, *process.children(recursive=True)])
+    for process in found:
+        with contextlib.suppress(psutil.Error, OSError):
+            # A descendant with another mark is a job of its own.
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK, job_id) == job_id:
                 yield process
 
 

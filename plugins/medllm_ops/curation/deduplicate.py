@@ -61,11 +61,11 @@ class ExactDeduplication:
             select.rows_out += 1
             dedup.rows_in += 1
             digest = content_hash(row)
-            kept = self._first.setdefault(digest, row["id"])
-            if kept != row["id"]:
+            if kept := self._first.get(digest):
                 dedup.drop(DUPLICATE)
                 self.removed.append({"id": row["id"], "step": dedup.step, "reason": DUPLICATE, "kept": kept})
                 continue
+            self._first[digest] = row["id"]
             dedup.rows_out += 1
             yield digest, row
 

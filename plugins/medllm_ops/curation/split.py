@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
-from medllm_ops.files import read_json_lines, text_hash, write_json_lines
+from medllm_ops.files import read_json_lines, remove_parts, text_hash, write_json_lines
 from medllm_ops.records import LedgerEntry
 
 TOO_SMALL = "set of one record"
@@ -39,25 +39,25 @@ class Assignments:
     def assign(self, records: Mapping[str, str], val_share: float) -> dict[str, Side]:
         """Return the side of each record of one set, deciding and remembering those never seen before.
 
-        A set of at least two records gets at least one record on each side: where the hashes alone leave a side
-        empty, the newcomer with the lowest hash (for training: the highest) goes there.
+        A set of at least two contents gets at least one on each side: where the hashes alone leave a side empty,
+        the new content with the lowest hash (for training: the highest) goes there.
 
-        :param records: record id to content hash, without duplicate contents.
+        :param records: record id to content hash.
         :param val_share: the share of records for validation, between 0 and 1.
         """
-        sides: dict[str, Side] = {}
-        new: list[str] = []
+        known: dict[str, Side] = {}
         for record_id, content in records.items():
-            known = self.by_id.get(record_id) or self.by_content.get(content)
-            if known is None:
-                new.append(record_id)
-            sides[record_id] = known or side_of(content, val_share)
-        if len(sides) > 1 and new:
-            ranked = sorted(new, key=lambda record_id: text_hash(f"split:{records[record_id]}"))
-            if "val" not in sides.values():
-                sides[ranked[0]] = "val"
-            elif "train" not in sides.values():
-                sides[ranked[-1]] = "train"
+            if side := self.by_id.get(record_id) or self.by_content.get(content):
+                known[record_id] = side
+        new = {content: side_of(content, val_share) for id_, content in records.items() if id_ not in known}
+        taken = {*known.values(), *new.values()}
+        if new and len(set(records.values())) > 1 and len(taken) == 1:
+            ranked = sorted(new, key=lambda content: text_hash(f"split:{content}"))
+            if taken == {"train"}:
+                new[ranked[0]] = "val"
+            else:
+                new[ranked[-1]] = "train"
+        sides = {record_id: known.get(record_id) or new[content] for record_id, content in records.items()}
         for record_id, content in records.items():
             self.by_id[record_id] = sides[record_id]
             self.by_content[content] = sides[record_id]
@@ -77,6 +77,7 @@ class AssignmentTable:
     def __enter__(self) -> Assignments:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._lock.acquire()
+        remove_parts(self._path)
         self._assignments = Assignments()
         if self._path.is_file():
             for kind, key, side in read_json_lines(self._path):

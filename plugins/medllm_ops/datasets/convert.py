@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+import itertools
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +31,7 @@ SUPERSEDED = "replaced by another version"
 DELETED = "deleted by its publisher"
 DELETION = "deletion notice"
 UNREADABLE = "unreadable file"
+NOT_UNICODE = "text is not Unicode"
 NOT_SAMPLED = "not in the sample"
 
 
@@ -63,11 +66,19 @@ def convert(source: Source, files: Sequence[Path], out: Path, sample: int = 0) -
             writer.add_file(path)
         write_json(folder / "ledger.json", writer.finish(sample).to_row())
 
-    contents = [[str(path), file_hash(path) if path.is_file() else None] for path in files]
+    contents = [_fingerprint(path) for path in files]
     make_once(out, [source.name, sample, contents], make)
     rejects = read_json_lines(out / "rejects.jsonl")
     unreadable = [f"{row['file']}: {row['detail']}" for row in rejects if row["reason"] == UNREADABLE]
     return Conversion(out, LedgerEntry.from_row(read_json(out / "ledger.json")), tuple(unreadable))
+
+
+def _fingerprint(path: Path) -> list[str | None]:
+    try:
+        digest = file_hash(path)
+    except OSError:  # The parser will say what is wrong with it.
+        digest = None
+    return [os.fsencode(path).hex(), digest]
 
 
 @dataclass(slots=True)
@@ -117,6 +128,11 @@ class _Writer:
             self._add_record(item, _Place(item.version, self._lines, str(path), f"record {number}"))
 
     def _add_record(self, record: Record, place: _Place) -> None:
+        try:
+            to_json_line(record_to_row(record))
+        except TypeError as error:  # what orjson raises for lone surrogates
+            self._reject(Reject(file=place.file, position=place.position, reason=NOT_UNICODE, detail=str(error)))
+            return
         if self._source.publisher_ids:
             earlier = self._alive.get(record.id)
             if earlier is None:
@@ -127,11 +143,19 @@ class _Writer:
                 self._take_out(record.id, earlier, SUPERSEDED, f"by {place.file}, {place.position}")
                 self._alive[record.id] = place
         else:
-            self._copies[record.id] += 1
-            if (copy := self._copies[record.id]) > 1:
-                record = replace(record, id=f"{record.id}-{copy}")
+            record = replace(record, id=self._free_id(record.id))
         self._draft_file.write(to_json_line(record_to_row(record)))
         self._lines += 1
+
+    def _free_id(self, record_id: str) -> str:
+        """The id, or the first of ``<id>-2``, ``<id>-3``, … that no row has yet."""
+        self._copies[record_id] += 1
+        if (copy := self._copies[record_id]) == 1:
+            return record_id
+        names = (f"{record_id}-{number}" for number in itertools.count(copy))
+        name = next(name for name in names if name not in self._copies)
+        self._copies[name] = 1
+        return name
 
     def _take_out(self, record_id: str, place: _Place, reason: str, detail: str) -> None:
         self._out.add(place.line)

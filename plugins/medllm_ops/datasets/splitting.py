@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from medllm_ops.curation.deduplicate import content_hash
@@ -53,12 +52,13 @@ def split(
         if identity
         else ""
     )
-    with AssignmentTable(table) as assignments:
-        make_once(
-            out,
-            [inputs, dict(val_shares), names],
-            partial(_write, source, sets, val_shares, identity, assignments),
-        )
+
+    def make(folder: Path) -> None:
+        # The table is on disk before the dataset has its name: a run that is killed in between decides nothing anew.
+        with AssignmentTable(table) as assignments:
+            _write(source, sets, val_shares, identity, assignments, folder)
+
+    make_once(out, [inputs, dict(val_shares), names], make)
 
 
 def _write(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Context
@@ -35,7 +36,7 @@ class MergeLoraOperator(JobOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Merge and prove, and return the proof's figures."""
-        from medllm_ops.swift.merge import merge_stage
+        from medllm_ops.swift.merge_stage import merge_stage
 
         self.skip_unless_enabled()
         return merge_stage(
@@ -46,3 +47,9 @@ class MergeLoraOperator(JobOperator):
             output_dir=self.output_dir,
             place=place_for(self.where),
         )
+
+    def job_directory(self) -> Path:
+        """Beside the stage's own job: the merged folder holds nothing but the model."""
+        from medllm_ops.swift.merge_stage import job_directory
+
+        return job_directory(Path(self.stage_dir))

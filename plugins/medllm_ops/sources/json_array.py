@@ -82,31 +82,26 @@ def read_json_array(path: Path, file: IO[bytes], encoding: Encoding) -> Iterator
     in_array = window.skip_between() == "["
     window.position += in_array
     closed = not in_array
-    at_mark = True  # whether the text at the position is taken for the beginning of a row
     while character := window.skip_between():
         if character == "]" and not closed:
             closed = True
             window.position += 1
             continue
-        number += at_mark
+        number += 1
         excerpt = window.text[window.position : window.position + EXCERPT_CHARACTERS]
         try:
             row = _next_row(window, character)
         except RowError as error:
-            at_mark = True
             yield error.reject(path, f"row {number}", excerpt)
         except (json.JSONDecodeError, RecursionError) as error:
             too_large = _is_too_large(error, window)
             window.position += 1
             found = window.find(_mark(first_keys))
-            if at_mark:
-                whole = found or window.text.rstrip().endswith("]" if in_array else "}")
-                reason = "row too large" if too_large else "not JSON" if whole else "file cut off"
-                yield RowError(reason, _describe(error)).reject(path, f"row {number}", excerpt)
+            whole = found or window.text.rstrip().endswith("]" if in_array else "}")
+            reason = "row too large" if too_large else "not JSON" if whole else "file cut off"
             closed = closed or not found  # one reject says it
-            at_mark = found
+            yield RowError(reason, _describe(error)).reject(path, f"row {number}", excerpt)
         else:
-            at_mark = True
             first_keys.update(list(row)[:1])
             yield Row(f"row {number}", row)
     if not closed:

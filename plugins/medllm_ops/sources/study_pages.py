@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -19,13 +20,28 @@ EMPTY = "empty file"
 NOT_UTF8 = "not UTF-8"
 NO_RECORDS = "no records in file"
 
-# The members of a study; no object within a study begins with one of them.
-_START = re.compile(
-    rb'\{\s*"(?:protocolSection|resultsSection|annotationSection|documentSection|derivedSection|hasResults)"\s*:'
+_MEMBERS = {
+    "protocolSection",
+    "resultsSection",
+    "annotationSection",
+    "documentSection",
+    "derivedSection",
+    "hasResults",
+}
+# No object within a study begins with a member of a study.
+_START = re.compile(rb'\{\s*"(?:%b)"\s*:' % "|".join(sorted(_MEMBERS)).encode())
+_INNER_MEMBER = re.compile(
+    rb'[\s,\]}]*"(?!protocolSection|identificationModule)(?:\w+Section|\w+Module|hasResults)"\s*:'
 )
 _BEFORE = re.compile(rb"\s*(?:\{[^{}\[\]]*\[|\[)?\s*")
-_AFTER = re.compile(rb"\s*(?:\]\s*(?:,\s*\"\w+\"\s*:\s*(?:\"[^\"]*\"|\d+)\s*)*\}?\s*)?")
-_WHOLE_END = re.compile(rb"\]\s*(?:,\s*\"\w+\"\s*:\s*(?:\"[^\"]*\"|\d+)\s*)*\}?\s*$")
+_MORE = rb'\s*(?:,\s*"\w+"\s*:\s*(?:"[^"]*"|\d+)\s*)*'
+# How a file ends behind its last study, by its first character.
+_ENDS = {
+    b"[": re.compile(rb"\s*\]\s*\Z"),
+    b"{": re.compile(rb"\s*\]" + _MORE + rb"\}\s*\Z"),
+    b"": re.compile(rb"\s*\Z"),
+}
+_ANY_END = re.compile(rb"(?:\s*\]" + _MORE + rb"\}?)?\s*\Z")
 _SEPARATORS = b" \t\r\n,"
 _NCT_ID = re.compile(rb'"nctId"\s*:\s*"(NCT\d{8})"')
 
@@ -101,12 +117,12 @@ def _split(data: bytes, error: orjson.JSONDecodeError | None) -> Iterator[Found]
         yield Broken(CUT_OFF if _is_end(error) else BROKEN, data, error.msg if error else "")
         return
     before = data[: starts[0]]
-    if not _BEFORE.fullmatch(before):
+    ends = _ENDS[before.lstrip()[:1]] if _BEFORE.fullmatch(before) else _ANY_END
+    if ends is _ANY_END:
         yield Broken(BROKEN, before, "before the first study")
     for start, end in pairwise(starts):
         yield from _region(data[start:end])
-    last = data[starts[-1] :]
-    yield from _last_region(last, in_list=b"[" in before)
+    yield from _last_region(data[starts[-1] :], ends)
 
 
 def _region(region: bytes) -> Iterator[Found]:
@@ -116,16 +132,18 @@ def _region(region: bytes) -> Iterator[Found]:
         yield Broken(BROKEN, rest, "between two studies")
 
 
-def _last_region(region: bytes, in_list: bool) -> Iterator[Found]:
-    end = _WHOLE_END.search(region) if in_list else None
+def _last_region(region: bytes, ends: re.Pattern[bytes]) -> Iterator[Found]:
+    end = ends.search(region)
     study, rest, ends_early = _read_one(region[: end.start()] if end else region)
-    if isinstance(study, Broken) and study.reason == BROKEN and ends_early and not end:
-        yield Broken(CUT_OFF, study.data, study.detail)
-        return
+    closed = end and end[0].strip()
+    if isinstance(study, Broken) and ends_early and not closed:
+        study = Broken(CUT_OFF, study.data, study.detail)
     yield study
-    if in_list and not end:
+    if isinstance(study, Broken):
+        return
+    if not end:
         yield Broken(CUT_OFF, rest, "the list of studies is not closed")
-    elif not _AFTER.fullmatch(rest):
+    elif rest:
         yield Broken(BROKEN, rest, "behind the last study")
 
 
@@ -135,19 +153,24 @@ def _read_one(region: bytes) -> tuple[Found, bytes, bool]:
     try:
         region.decode()
     except UnicodeDecodeError as error:
-        return Broken(NOT_UTF8, region, f"byte {error.start} of the study: {error.reason}"), b"", False
+        study, rest, _ = _read_one(region[: error.start])
+        if isinstance(study, Study):  # the bad byte is behind it
+            return study, rest + region[error.start :], False
+        early = error.end == len(region)
+        return Broken(NOT_UTF8, region, f"byte {error.start} of the study: {error.reason}"), b"", early
     try:
         return Study(orjson.loads(region)), b"", False
     except orjson.JSONDecodeError as error:
         head, rest = error.doc[: error.pos].encode(), error.doc[error.pos :].encode().lstrip(_SEPARATORS)
         detail = f"{error.msg}, character {error.pos + 1} of the study"
         early = _is_end(error)
-    # What follows is another study that lost its beginning, or the end of the file; otherwise it is of this study.
-    if b'"identificationModule"' in rest or _AFTER.fullmatch(rest):
-        try:
-            return Study(orjson.loads(head)), rest, False
-        except orjson.JSONDecodeError:
-            pass
+    inner = _INNER_MEMBER.match(rest)
+    if inner is None or inner[1] in head:
+        # What follows is not the rest of this study: another one that lost its beginning, or no study.
+        with suppress(orjson.JSONDecodeError):
+            value = orjson.loads(head)
+            if isinstance(value, dict) and value.keys() <= _MEMBERS:
+                return Study(value), rest, False
     return Broken(BROKEN, region, detail), b"", early
 
 

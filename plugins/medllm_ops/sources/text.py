@@ -25,7 +25,7 @@ _REMOVE = dict.fromkeys(code for codes in _INVISIBLE for code in codes)
 # The last label in lower case: "Fe3O4@SiO2.Significance" is chemistry.
 _MAIL_ADDRESS = re.compile(
     r"(?:\b(?:[Cc]ontacts?|CONTACTS?|[Ee]-?mail|[Cc]orrespondence)\s*:?\s*)?"
-    r"(?:mailto:)?[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[a-z]{2,6}\b[;,.]?"
+    r"(?:mailto:)?[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[a-z]{2,24}\b[;,.]?"
 )
 _COPYRIGHT_SIGN = re.compile(r"©|\([cC]\)|[Cc]opyright|COPYRIGHT")
 _COPYRIGHT = re.compile(

@@ -23,13 +23,16 @@ def step_of(checkpoint: Path) -> int:
 def is_whole_safetensors(path: Path) -> bool:
     """Whether the file is as long as its header says (https://huggingface.co/docs/safetensors)."""
     try:
+        size = path.stat().st_size
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
+            if length > size:
+                return False
             header = json.loads(file.read(length))
-    except (OSError, ValueError, struct.error):
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        return bool(size == 8 + length + max(ends, default=0))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error):
         return False
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    return bool(path.stat().st_size == 8 + length + max(ends, default=0))
 
 
 def is_whole(checkpoint: Path) -> bool:

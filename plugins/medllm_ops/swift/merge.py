@@ -149,7 +149,7 @@ def export_command(request: MergeRequest, part: Path, dtype: DType) -> tuple[lis
     argv = [sys.executable, "-m", "swift.cli.export"]
     for name, value in options.items():
         argv += [f"--{name}", value]
-    return argv, offline_environment()
+    return argv, process_environment()
 
 
 def proof_command(request: MergeRequest, part: Path, dtype: DType, out: Path) -> tuple[list[str], dict[str, str]]:
@@ -161,12 +161,16 @@ def proof_command(request: MergeRequest, part: Path, dtype: DType, out: Path) ->
         argv += ["--dtype", dtype]
     if request.trust_remote_code:
         argv.append("--trust-remote-code")
-    return argv, offline_environment()
+    return argv, process_environment()
 
 
-def offline_environment() -> dict[str, str]:
-    """Variables that keep transformers and PEFT from asking a hub about what lies on disk."""
-    return {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+def process_environment() -> dict[str, str]:
+    """Variables for every process that loads a model.
+
+    transformers and PEFT ask no hub about what lies on disk; and waiting OpenMP threads sleep instead of spinning,
+    which costs nothing on a free machine, and on a shared one made the proof more than twice as fast.
+    """
+    return {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def base_dtype(base: Path) -> DType:

@@ -15,8 +15,8 @@ It reads nothing but what lies on disk, and checks that
 - every other tensor has the base's name, shape, dtype and bits; ``modules_to_save`` those of the adapter;
 - the adapter is not zero, the update is not lost in rounding, and nothing is NaN or infinite;
 - base + adapter (transformers and PEFT) and the merged model give the same logits for fixed prompts, within
-  ``eps * sqrt(2 * layers + 1) * largest logit``, where ``eps`` is that of the merged weights times 1 plus that of
-  the arithmetic times 16: rounding errors of the layers add up like a random walk.
+  ``eps * sqrt(2 * layers + 1) * largest logit``, where ``eps`` is half that of the merged weights plus 16 times
+  that of the arithmetic: rounding errors of the layers add up like a random walk.
 
 Exit code 0: proven; 1: refuted, or not provable. Either way the figures, or the reasons, are in the result file.
 """
@@ -41,7 +41,8 @@ PROMPTS = (
     "The primary outcome was overall survival at 12 months.",
     "Question: Which vitamin deficiency causes scurvy?\nAnswer:",
 )
-ROUNDING_FACTOR = 1.0
+# In runs with a 30-layer model, differences were a sixth of these limits with 1.0 (bfloat16, float16) and 16.
+ROUNDING_FACTOR = 0.5
 ARITHMETIC_FACTOR = 16.0
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "qwen.tiktoken")
 

@@ -1,0 +1,54 @@
+"""The merge of one trained stage, as a job that is found again after a crash."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from medllm_ops.compute.job import Job, Place, job_id
+from medllm_ops.files import read_json, text_hash, to_json_line, write_json
+from medllm_ops.swift.merge import MergeRequest, base_dtype, input_hashes
+from medllm_ops.swift.recipe import load_recipe
+
+
+def job_directory(stage_dir: Path) -> Path:
+    """Where the merge of a stage keeps its job."""
+    return stage_dir / "merge" / "job"
+
+
+def merge_stage(
+    stage: str, recipe: str, model: str, stage_dir: str, output_dir: str, place: Place
+) -> dict[str, Any]:
+    """Merge the checkpoint that a stage chose into the model it was trained on.
+
+    :param model: the folder that the stage started from.
+    :param stage_dir: the stage's folder, with its ``result.json``.
+    :param output_dir: the merged model's folder: whole and proven, or absent.
+    :return: ``{"model", "passed", "max_abs_diff", "tolerance", "seconds"}``.
+    :raises MedllmError: if the merge or its proof failed.
+    """
+    settings = load_recipe(recipe)
+    directory = job_directory(Path(stage_dir))
+    request = MergeRequest(
+        stage=stage,
+        base=Path(model),
+        adapter=Path(read_json(Path(stage_dir, "result.json"))["checkpoint"]),
+        out=Path(output_dir),
+        logs=directory.parent,
+        model_type=settings.model_type,
+        template=settings.template,
+        trust_remote_code=settings.allow_remote_code,
+    )
+    request_file, result_file = directory.parent / "request.json", directory.parent / "merged.json"
+    write_json(request_file, request.to_row())
+    inputs = input_hashes(request, request.dtype or base_dtype(request.base))
+    key = text_hash(to_json_line([inputs, request.to_row()]).decode())
+    argv = (sys.executable, "-m", "medllm_ops.swift.merge", str(request_file), str(result_file))
+    job = Job(job_id(directory), key, argv, directory)
+    if not request.out.is_dir():
+        # It may have been merged before and removed since.
+        job.result_file.unlink(missing_ok=True)
+    place.run(job)
+    proof = read_json(result_file)["proof"]
+    return {"model": output_dir} | {name: proof[name] for name in ("passed", "max_abs_diff", "tolerance", "seconds")}
