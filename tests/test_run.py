@@ -1,0 +1,161 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medllm_ops.errors import MedllmError
+from medllm_ops.files import read_json, write_json
+from medllm_ops.run import Parameters, Run, run_name
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDLLM_HOME", str(tmp_path / "var"))
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"rows_per_source": -1}, "rows_per_source: Input should be greater than or equal to 0 (got -1)"),
+        ({"max_length": -1}, "max_length: Input should be greater than or equal to 0 (got -1)"),
+        ({"learning_rate": 1}, "learning_rate: Input should be less than or equal to 0.01 (got 1)"),
+        ({"learning_rate": float("nan")}, "learning_rate: Input should be less than or equal to 0.01 (got nan)"),
+        ({"num_train_epochs": 101}, "num_train_epochs: Input should be less than or equal to 100 (got 101)"),
+        ({"max_steps": "many"}, "max_steps: Input should be a valid integer"),
+        ({"seed": 2**32}, "seed: Input should be less than 4294967296"),
+        ({"where": "the moon"}, "where: Input should be 'local' (got 'the moon')"),
+        ({"name_zh": "{{NAME}}"}, "name_zh: Some text on one line, without braces and angle brackets"),
+        ({"author_en": "  "}, "author_en: Some text on one line"),
+        ({"name_en": "x" * 41}, "name_en: String should have at most 40 characters"),
+        ({"recipe": ""}, "recipe: String should have at least 1 character"),
+        ({"epochs": 3}, "epochs: there is no such parameter (parameters: raw, sources, rows_per_source, model,"),
+        ({"sources": ["pubmde"]}, "there is no source 'pubmde'; did you mean pubmed? (sources: pubmed,"),
+        ({"sources": "pubmed"}, "sources: Input should be a valid list"),
+        ({"pretrain": False, "sft": False, "self_cognition": False}, "every stage is switched off"),
+    ],
+)
+def test_a_bad_parameter_is_named_with_what_is_allowed(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(MedllmError) as caught:
+        Parameters.check(values)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_bad_parameters_are_named_at_once() -> None:
+    with pytest.raises(MedllmError, match=r"^bad parameters: max_steps: .*; max_length: "):
+        Parameters.check({"max_steps": -1, "max_length": "long"})
+
+
+def test_a_source_is_taken_once_under_its_own_name() -> None:
+    assert Parameters.check({"sources": ["tcm", "pubmed", "tcm_books"]}).sources == ["tcm_books", "pubmed"]
+
+
+def test_what_every_field_of_the_form_needs_is_there() -> None:
+    for name, field in Parameters.model_fields.items():
+        assert field.title, name
+        assert field.description, name
+
+
+def test_the_same_parameters_go_on_with_the_same_run() -> None:
+    first, same = Parameters(max_steps=3), Parameters.check({"max_steps": "3"})
+    assert first.default_run_name() == same.default_run_name()
+    assert first.default_run_name().startswith("demo-")
+    assert first.default_run_name() != Parameters(max_steps=4).default_run_name()
+    assert Parameters(recipe="recipes/my own.yaml").default_run_name().startswith("my-own-")
+
+
+def test_a_run_is_found_again_only_with_the_same_parameters() -> None:
+    parameters = Parameters(max_steps=3)
+    run = Run.create("first", parameters)
+    assert Run.create("first", parameters) == run
+    assert Run.open(run.directory) == run
+    with pytest.raises(MedllmError, match="run first exists with other parameters: give this one another name"):
+        Run.create("first", Parameters(max_steps=4))
+    assert Run.open(run.directory).parameters == parameters
+
+
+@pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b", "a b", "针灸", "x" * 121, "-x", "a\n"])
+def test_a_name_that_is_no_folder_name_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(MedllmError, match="letters, digits"):
+        Run.create(name, Parameters())
+    assert not (tmp_path / "var").exists()
+
+
+def test_the_name_of_the_link_to_the_last_run_is_taken() -> None:
+    with pytest.raises(MedllmError, match="link to the last finished run"):
+        Run.create("latest", Parameters())
+
+
+def test_what_is_no_run_is_said_to_be_none(tmp_path: Path) -> None:
+    with pytest.raises(MedllmError, match=re.escape(f"{tmp_path} is not a run: it has no run.json")):
+        Run.open(tmp_path)
+
+
+def test_a_run_has_the_same_folder_whichever_link_leads_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The id of a job is made of its folder: two names of it would be two jobs.
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    monkeypatch.setenv("MEDLLM_HOME", str(tmp_path / "link"))
+    first = Run.create("first", Parameters())
+    assert first.directory == tmp_path / "disk" / "runs" / "first"
+    assert Run.create("first", Parameters()) == first
+    assert Run.open(tmp_path / "link" / "runs" / "first") == first
+
+
+def test_the_id_of_an_airflow_run_becomes_a_readable_folder_name() -> None:
+    assert run_name("manual__2026-11-24T10:00:00+00:00") == "manual__2026-11-24T10-00-00+00-00"
+    assert run_name("a/b") != run_name("a b")
+
+
+@given(st.text(max_size=300))
+def test_every_airflow_run_id_gives_a_name_that_a_run_can_have(text: str) -> None:
+    name = run_name(text)
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,119}", name)
+    assert name == run_name(text)
+
+
+@pytest.mark.parametrize(
+    ("stages", "before", "final"),
+    [
+        (
+            ("pretrain", "sft", "self_cognition"),
+            {"pretrain": "base", "sft": "pretrain", "self_cognition": "sft"},
+            "self_cognition",
+        ),
+        (("pretrain", "self_cognition"), {"pretrain": "base", "self_cognition": "pretrain"}, "self_cognition"),
+        (("sft",), {"sft": "base"}, "sft"),
+        (("sft", "self_cognition"), {"sft": "base", "self_cognition": "sft"}, "self_cognition"),
+        (("pretrain",), {"pretrain": "base", "sft": "pretrain", "self_cognition": "pretrain"}, "pretrain"),
+    ],
+)
+def test_a_stage_starts_from_the_last_merged_model_before_it(
+    stages: tuple[str, ...], before: dict[str, str], final: str
+) -> None:
+    switches = {name: name in stages for name in ("pretrain", "sft", "self_cognition")}
+    run = Run.create("run", Parameters.check(switches))
+    write_json(run.plan_file, {"model": "/models/base"})
+    folders = {"base": Path("/models/base")} | {name: run.directory / "merged" / name for name in switches}
+    assert run.parameters.stages == stages
+    assert {stage: run.model_before(stage) for stage in before} == {
+        stage: folders[model] for stage, model in before.items()
+    }
+    assert run.final_model == folders[final]
+
+
+def test_timings_tell_how_each_task_ended_the_last_time() -> None:
+    run = Run.create("run", Parameters())
+    with run.timed("convert"):
+        assert read_json(run.directory / "timings.json") == [{"task": "convert", "seconds": 0.0, "state": "running"}]
+    with pytest.raises(KeyError), run.timed("split"):
+        raise KeyError
+    with run.timed("split"):
+        pass
+    rows = read_json(run.directory / "timings.json")
+    assert [(row["task"], row["state"]) for row in rows] == [("convert", "success"), ("split", "success")]
+    with pytest.raises(KeyError), run.timed("convert"):
+        raise KeyError
+    rows = read_json(run.directory / "timings.json")
+    assert [(row["task"], row["state"]) for row in rows] == [("split", "success"), ("convert", "failed")]
