@@ -72,7 +72,7 @@ def fates(flows: Sequence[SourceFlow]) -> str:
             hovertemplate="%{customdata} rows (%{x:.1f} %)",
         )
     figure.update_layout(barmode="stack", bargap=0.35, hovermode="y unified")
-    figure.update_xaxes(title="share of raw rows", ticksuffix=" %", range=[0, 100])
+    figure.update_xaxes(title="share of raw rows", ticksuffix=" %", range=[0, 101], dtick=20)
     figure.update_yaxes(autorange="reversed", ticksuffix="  ")
     return _json(figure, height=120 + 38 * len(flows))
 
@@ -116,7 +116,7 @@ def held_out(report: Report) -> str:
                 hovertemplate="%{x:.4f}",
             )
     figure.update_layout(hovermode="y unified")
-    figure.update_xaxes(title="held-out loss (nats per token, lower is better)")
+    figure.update_xaxes(title="held-out loss (nats per token)")
     figure.update_yaxes(autorange="reversed", ticksuffix="  ", categoryorder="array", categoryarray=names)
     return _json(figure, height=130 + 36 * len(names))
 
@@ -125,12 +125,12 @@ def _json(figure: Any, height: int) -> str:
     figure.update_layout(
         template="none",
         height=height,
-        margin={"l": 8, "r": 12, "t": 8, "b": 8},
+        margin={"l": 8, "r": 20, "t": 8, "b": 8},
         font={"family": "inherit", "size": 13},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "xanchor": "left"},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "xanchor": "left", "traceorder": "normal"},
     )
-    figure.update_xaxes(automargin=True, fixedrange=True, showline=False, zeroline=False)
-    figure.update_yaxes(automargin=True, fixedrange=True, showline=False, zeroline=False)
+    figure.update_xaxes(title_font_size=13, automargin=True, fixedrange=True, showline=False, zeroline=False)
+    figure.update_yaxes(title_font_size=13, automargin=True, fixedrange=True, showline=False, zeroline=False)
     return str(figure.to_json())

@@ -135,7 +135,8 @@ def collect(directory: Path) -> Collected:
     merges = [proof for stage in wanted.stages if (proof := files.take(_merge, "merged", stage, "merge.json"))]
     identity = files.take(_identity, "evaluation", "identity.json")
     serving = files.take(partial(pick, ServingFigures), "serving", "serving.json")
-    timings = files.take(lambda rows: [pick(Timing, row) for row in rows], "timings.json") or []
+    # The report's own task still runs while the report is written.
+    timings = [each for each in files.take(_timings, "timings.json") or [] if each.task != REPORT_TASK]
     started = run.get("started")
     finished = datetime.fromtimestamp(files.newest).astimezone() if files.newest else None
     results = Results(
@@ -206,6 +207,10 @@ def _thinned(losses: Mapping[int, Any]) -> list[Point]:
         return points
     last = len(points) - 1
     return [points[round(number * last / (MAX_POINTS - 1))] for number in range(MAX_POINTS)]
+
+
+def _timings(rows: Any) -> list[Timing]:
+    return [pick(Timing, row) for row in rows]
 
 
 def _merge(row: Mapping[str, Any]) -> MergeFigures:

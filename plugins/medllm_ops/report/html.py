@@ -45,6 +45,7 @@ def render(report: Report) -> str:
     return environment.get_template("report.html.jinja").render(
         report=report,
         failed=[gate for gate in report.gates if not gate.passed],
+        stages=list(dict.fromkeys([*STAGE_TITLES, *report.wanted.stages])),
         figures={stage.name: stage for stage in report.stages},
         merges={merge.stage: merge for merge in report.merges},
         labels=[label for label in charts.MODEL_TITLES if any(label in row for row in report.heldout.values())],

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 
 from medllm_ops.datasets.splitting import IDENTITY
-from medllm_ops.report.collect import REPORT_TASK, Collected, Ledgers
+from medllm_ops.report.collect import Collected, Ledgers
 from medllm_ops.report.flow import subject
 from medllm_ops.report.model import Answer, Gate, IdentityFigures, Results, Wanted
 
@@ -40,7 +40,7 @@ def judge(collected: Collected) -> list[Gate]:
 
 def _failed_tasks(results: Results) -> Iterator[Gate]:
     for timing in results.timings:
-        if timing.state == "failed" and timing.task != REPORT_TASK:
+        if timing.state == "failed":
             detail = f"failed after {timing.seconds or 0:.0f} s"
             yield Gate(name=f"task {timing.task} ends well", passed=False, detail=detail)
 
@@ -103,7 +103,7 @@ def _merging(results: Results) -> Iterator[Gate]:
         if (proof := proofs.get(stage)) is None:
             yield Gate(name=name, passed=False, detail=NOT_RUN)
             continue
-        difference = "no difference measured" if proof.max_abs_diff is None else f"within {proof.max_abs_diff:.3g}"
+        difference = "not compared" if proof.max_abs_diff is None else f"differ by {proof.max_abs_diff:.3g}"
         allowed = "" if proof.tolerance is None else f", {proof.tolerance:.3g} allowed"
         yield Gate(name=name, passed=proof.passed, detail=f"weights {difference}{allowed}")
 

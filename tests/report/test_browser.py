@@ -1,0 +1,51 @@
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from medllm_ops.report.build import build_report
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    executable = shutil.which("chromium")
+    if executable is None:
+        pytest.skip("Chromium is not installed: apt install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1200, "light"), (390, "dark")])
+def test_a_browser_draws_every_chart_and_fetches_nothing(
+    browser: Browser, run_dir: Path, width: int, theme: str
+) -> None:
+    build_report(run_dir)
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
+    fetched: list[str] = []
+    complaints: list[str] = []
+    page.on("request", lambda request: fetched.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    address = (run_dir / "report.html").as_uri()
+    page.goto(address)
+    page.wait_for_function("document.querySelectorAll('[data-figure] .plot').length === 5")
+    assert fetched == [address]
+    assert complaints == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == ("rgb(246, 247, 249)" if theme == "light" else "rgb(18, 22, 28)")
+    page.close()
