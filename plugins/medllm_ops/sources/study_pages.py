@@ -30,9 +30,8 @@ _MEMBERS = {
 }
 # No object within a study begins with a member of a study.
 _START = re.compile(rb'\{\s*"(?:%b)"\s*:' % "|".join(sorted(_MEMBERS)).encode())
-_INNER_MEMBER = re.compile(
-    rb'[\s,\]}]*"(?!protocolSection|identificationModule)(?:\w+Section|\w+Module|hasResults)"\s*:'
-)
+_FIRST_KEY = re.compile(rb'[\s,}]*("\w+")\s*:')
+_WRAPPER_KEYS = (b'"nextPageToken"', b'"totalCount"')
 _BEFORE = re.compile(rb"\s*(?:\{[^{}\[\]]*\[|\[)?\s*")
 _MORE = rb'\s*(?:,\s*"\w+"\s*:\s*(?:"[^"]*"|\d+)\s*)*'
 # How a file ends behind its last study, by its first character.
@@ -164,9 +163,9 @@ def _read_one(region: bytes) -> tuple[Found, bytes, bool]:
         head, rest = error.doc[: error.pos].encode(), error.doc[error.pos :].encode().lstrip(_SEPARATORS)
         detail = f"{error.msg}, character {error.pos + 1} of the study"
         early = _is_end(error)
-    inner = _INNER_MEMBER.match(rest)
-    if inner is None or inner[1] in head:
-        # What follows is not the rest of this study: another one that lost its beginning, or no study.
+    key = _FIRST_KEY.match(rest)
+    # What goes on with a key that the study does not have yet is its rest, and a brace too many came in between.
+    if key is None or key[1] in head or key[1] in _WRAPPER_KEYS:
         with suppress(orjson.JSONDecodeError):
             value = orjson.loads(head)
             if isinstance(value, dict) and value.keys() <= _MEMBERS:

@@ -1,0 +1,72 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medllm_ops.sources.text import excerpt, tidy_line, tidy_lines, without_copyright, without_mail_addresses
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("  a \n b\t\r\n c ", "a b c"),
+        ("5\u00a0mg\u202f·\u2009l\u3000x\u2028y\u0085z", "5 mg · l x y z"),
+        ("a\u200bb\u200c\u200d\u2060\ufeffc\u00add\u200ee\x00\x1b\x9ff", "abcdef"),
+        ("\u200b \u200b", ""),
+        ("e\u0301 Å ﬁ ² 中医\ue000", "e\u0301 Å ﬁ ² 中医\ue000"),
+        ("lone\ud800 surrogate", "lone surrogate"),
+    ],
+)
+def test_one_line(text: str, line: str) -> None:
+    assert tidy_line(text) == line
+
+
+def test_lines_keep_their_ends_and_lose_the_empty_ones() -> None:
+    assert tidy_lines(" a  b \r\n\n\u200b\n\rc\u2028d\n") == "a b\nc d"
+
+
+@given(st.text())
+def test_tidying_is_done_after_once_and_can_always_be_written(text: str) -> None:
+    line = tidy_line(text)
+    assert tidy_line(line) == line
+    assert "\n" not in line
+    assert tidy_lines(tidy_lines(text)) == tidy_lines(text)
+    line.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("Free at our site. Contact: a.b-c+d@uni.example.org. End", "Free at our site. End"),
+        ("E-mail: x@y.de", ""),
+        ("mailto:x@y.museum, thanks", "thanks"),
+        ("Ag@Au.Then we saw Fe3O4@SiO2 at 5@6.", "Ag@Au.Then we saw Fe3O4@SiO2 at 5@6."),
+    ],
+)
+def test_mail_addresses(text: str, rest: str) -> None:
+    assert without_mail_addresses(text) == rest
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("Works. (PsycINFO Database Record (c) 2014 APA, all rights reserved)", "Works."),
+        ("Works. (PsycInfo Database Record (c) 2023 APA, all rights reserved).", "Works."),
+        ("Works. Copyright © 2003 John Wiley & Sons, Ltd.", "Works."),
+        ("Works! (C) 1997 A House.", "Works!"),
+        ("Works. © The Author(s) 2019. Published by A House.", "Works."),
+        ("Copyright 2001 A House", ""),
+        ("Groups (a), (b) and (c) were fed in 2001.", "Groups (a), (b) and (c) were fed in 2001."),
+        ("We discuss copyright in 2001.", "We discuss copyright in 2001."),
+        (
+            "© 2001 A House. " + "Then a long text goes on. " * 10,
+            "© 2001 A House. " + "Then a long text goes on. " * 10,
+        ),
+    ],
+)
+def test_copyright_statements(text: str, rest: str) -> None:
+    assert without_copyright(text) == rest
+
+
+def test_excerpts_are_short_and_readable() -> None:
+    assert excerpt(b"<a>\n  \xff" + b"x" * 1000) == "<a> \ufffd" + "x" * 195
+    assert excerpt("a\nb", characters=2) == "a "
