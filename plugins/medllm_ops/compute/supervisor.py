@@ -19,16 +19,26 @@ from medllm_ops.compute.processes import MARK, ProcessIdentity, end_job
 from medllm_ops.files import write_json
 
 
-class _Stopped(BaseException):
-    """SIGTERM: somebody wants the job to end."""
-
-
 def supervise(directory: Path) -> int:
-    """Run the job of ``directory`` to its end, leave ``result.json``, and return its exit code."""
+    """Run the job of ``directory`` to its end, leave ``result.json``, and return its exit code.
+
+    SIGTERM ends the job: the result then says so, and its exit code is never 0.
+    """
     job = Job.read(directory)
     environment = {**os.environ, **job.environment, MARK: job.id}
     started = time.monotonic()
-    stopped = False
+    stopping = False
+
+    def end() -> None:
+        end_job(job.id, spare=os.getpid())
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        stopping = True
+        end()
+
+    signal.signal(signal.SIGTERM, stop)
     with job.log.open("ab") as log:
         log.write(f"# {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(job.argv)}\n".encode())
         log.flush()
@@ -45,15 +55,16 @@ def supervise(directory: Path) -> int:
             log.write(f"cannot start {job.argv[0]}: {error}\n".encode())
             exit_code = 127
         else:
-            try:
-                write_json(directory / "process.json", ProcessIdentity.of(child.pid).to_row())
-                exit_code = child.wait()
-            except _Stopped:
-                stopped = True
-                end_job(job.id, spare=os.getpid())
-                exit_code = child.wait()
+            write_json(directory / "process.json", ProcessIdentity.of(child.pid).to_row())
+            if stopping:  # before the child was there
+                end()
+            exit_code = child.wait()
+    stopped = stopping
+    if stopped and exit_code == 0:
+        # It ended itself when it was asked to, or ``end`` has taken its exit code: no success in any case.
+        exit_code = -signal.SIGTERM
     # A launcher can end before its ranks do: whoever still carries the mark must not hold the GPU.
-    end_job(job.id, spare=os.getpid())
+    end()
     result = {
         "key": job.key,
         "exit_code": exit_code,
@@ -64,11 +75,5 @@ def supervise(directory: Path) -> int:
     return exit_code
 
 
-def _stop(signum: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _Stopped
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)
     sys.exit(min(255, abs(supervise(Path(sys.argv[1])))))

@@ -1,0 +1,80 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+
+from medllm_ops.compute.processes import MARK, ProcessIdentity, end_job, marked_processes
+
+JOB = f"test-of-processes-{os.getpid()}"
+SLEEP = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
+
+
+def start(mark: str | None) -> subprocess.Popen[bytes]:
+    environment = {name: value for name, value in os.environ.items() if name != MARK}
+    environment.update({MARK: mark} if mark else {})
+    process = subprocess.Popen(SLEEP, env=environment, stdout=subprocess.PIPE)
+    assert process.stdout
+    process.stdout.readline()
+    return process
+
+
+@pytest.fixture
+def sleeping() -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """One process of the job, one of another job, one of none."""
+    processes = {"ours": start(JOB), "other": start(f"{JOB}-other"), "nobody": start(None)}
+    yield processes
+    for process in processes.values():
+        process.kill()
+        process.communicate()
+
+
+def test_only_the_processes_of_the_job_are_ended(sleeping: dict[str, subprocess.Popen[bytes]]) -> None:
+    assert [process.pid for process in marked_processes(JOB)] == [sleeping["ours"].pid]
+    assert end_job(JOB) == 1
+    assert list(marked_processes(JOB)) == []
+    assert sleeping["other"].poll() is None
+    assert sleeping["nobody"].poll() is None
+    assert end_job(JOB) == 0
+
+
+def test_a_spared_process_lives_on(sleeping: dict[str, subprocess.Popen[bytes]]) -> None:
+    assert end_job(JOB, spare=sleeping["ours"].pid) == 0
+    assert sleeping["ours"].poll() is None
+
+
+def test_a_job_that_a_job_started_is_none_of_its_processes() -> None:
+    code = f"import os, subprocess, sys; os.environ[{MARK!r}] = sys.argv[1]; subprocess.run({SLEEP!r})"
+    outer = subprocess.Popen(
+        [sys.executable, "-c", code, f"{JOB}-inner"], env={**os.environ, MARK: JOB}, stdout=subprocess.PIPE
+    )
+    assert outer.stdout
+    outer.stdout.readline()
+    try:
+        (inner,) = psutil.Process(outer.pid).children()
+        assert [process.pid for process in marked_processes(JOB)] == [outer.pid]
+        assert [process.pid for process in marked_processes(f"{JOB}-inner")] == [inner.pid]
+    finally:
+        end_job(f"{JOB}-inner")
+        end_job(JOB)
+        outer.communicate()
+
+
+def test_a_process_is_its_pid_with_its_start_time(
+    sleeping: dict[str, subprocess.Popen[bytes]], wait_until: Callable[[Callable[[], object]], None]
+) -> None:
+    process = sleeping["nobody"]
+    identity = ProcessIdentity.of(process.pid)
+    assert ProcessIdentity.from_row(identity.to_row()) == identity
+    assert identity.alive()
+    assert not ProcessIdentity(identity.pid, identity.started - 1).alive()
+    process.kill()
+    # Not waited for: a zombie is not alive.
+    wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
+    assert not identity.alive()
+    process.wait()
+    assert not identity.alive()
+    with pytest.raises(psutil.NoSuchProcess):
+        ProcessIdentity.of(process.pid)
