@@ -45,9 +45,10 @@ class Assignments:
         :param records: record id to content hash.
         :param val_share: the share of records for validation, between 0 and 1.
         """
-        known: dict[str, Side] = {}
+        known = {record_id: self.by_id[record_id] for record_id in records if record_id in self.by_id}
+        seen = {records[record_id]: side for record_id, side in known.items()}
         for record_id, content in records.items():
-            if side := self.by_id.get(record_id) or self.by_content.get(content):
+            if record_id not in known and (side := seen.get(content) or self.by_content.get(content)):
                 known[record_id] = side
         new = {content: side_of(content, val_share) for id_, content in records.items() if id_ not in known}
         taken = {*known.values(), *new.values()}
