@@ -164,7 +164,7 @@ def test_sigterm_ends_the_export_and_leaves_nothing(request_: MergeRequest, tmp_
     finally:
         process.kill()
     assert children
-    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    assert psutil.wait_procs(children, timeout=10)[1] == []
     assert left_behind(request_) == []
 
 
