@@ -13,16 +13,27 @@ from medllm_ops.operators.params import form
 
 
 @task(task_id="plan", task_display_name="Check the parameters, fetch the model")
-def make_plan() -> dict[str, Any]:
-    """Check the form, freeze what was decided, and return the arguments of every later task."""
+def make_plan() -> list[dict[str, Any]]:
+    """Check the form and freeze what was decided; return what the conversion of each source takes.
+
+    The arguments of the later tasks are under the key ``tasks``: only a return value can be mapped over.
+    """
     from medllm_ops.chain import task_arguments
     from medllm_ops.operators.params import check
     from medllm_ops.run import Run, run_name
 
     context = get_current_context()
     params = dict(context["params"])
-    name = params.get("run_name") or run_name(context["run_id"])
-    return task_arguments(Run.create(name, check(params)))
+    run = Run.create(params.get("run_name") or run_name(context["run_id"]), check(params))
+    tasks = task_arguments(run)
+    context["ti"].xcom_push("tasks", tasks)
+    return tasks["convert"]
+
+
+def planned(*keys: str) -> str:
+    """A template that reads one of the plan's arguments."""
+    path = "".join(f"['{key}']" for key in keys)
+    return f"{{{{ ti.xcom_pull(task_ids='plan', key='tasks'){path} }}}}"
 
 
 def run_step(step: Step) -> Any:
@@ -38,27 +49,19 @@ def run_step(step: Step) -> Any:
 
         return execute(step.name, run_dir)
 
-    return run("{{ ti.xcom_pull(task_ids='plan')['run_dir'] }}")
-
-
-def arguments(name: str, fields: tuple[str, ...]) -> dict[str, str]:
-    """Templates that read an operator's arguments from the plan."""
-    return {field: f"{{{{ ti.xcom_pull(task_ids='plan')['{name}']['{field}'] }}}}" for field in fields}
+    return run(planned("run_dir"))
 
 
 def make_task(step: Step, plan: XComArg) -> Any:
     """The task of a step: one of the four operators, or the step itself."""
-    common = {"task_id": step.name, "task_display_name": step.title, "trigger_rule": "none_failed"}
-    job = ("output_dir", "enabled", "where")
+    operators = {"convert": DatasetConvertOperator, "serve": ServeOperator}
+    operator = operators.get(step.name) or (SwiftSftOperator if step.name == step.stage else MergeLoraOperator)
+    common: dict[str, Any] = {"task_id": step.name, "task_display_name": step.title, "trigger_rule": "none_failed"}
     if step.name == "convert":
-        return DatasetConvertOperator.partial(**common).expand_kwargs(plan["convert"])
-    if step.name == step.stage:
-        fields = arguments(step.name, (*job, "stage", "recipe", "model", "dataset"))
-        return SwiftSftOperator(**common, **fields, retries=1, retry_delay=timedelta(seconds=30))
-    if step.stage:
-        return MergeLoraOperator(**common, **arguments(step.name, (*job, "stage", "recipe", "model", "stage_dir")))
-    if step.name == "serve":
-        return ServeOperator(**common, **arguments(step.name, (*job, "name", "recipe", "model", "keep")))
+        return operator.partial(**common, map_index_template="{{ task.source }}").expand_kwargs(plan)
+    if step.stage or step.name == "serve":
+        fields = {field: planned(step.name, field) for field in operator.template_fields}
+        return operator(**common, **fields, retries=1, retry_delay=timedelta(seconds=30))
     return run_step(step)
 
 

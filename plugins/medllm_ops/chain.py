@@ -197,6 +197,7 @@ def evaluate(run: Run, place: Place) -> dict[str, Any]:
         gate_file=run.gate_file,
         identity=run.parameters.identity,
         directory=run.directory / "evaluation",
+        enforce_gates=recipe.enforce_gates,
     )
     return evaluate_models(request, place)
 

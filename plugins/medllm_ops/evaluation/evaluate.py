@@ -25,6 +25,7 @@ class EvaluationRequest:
     :param dataset: a frozen dataset with its ``manifest.json``.
     :param gate_file: the frozen identity gate; used if there is a ``final`` model.
     :param directory: gets ``heldout.json`` and ``identity.json``.
+    :param enforce_gates: whether a gate that does not pass fails the evaluation, or is only written down.
     """
 
     models: Mapping[str, Path]
@@ -35,6 +36,7 @@ class EvaluationRequest:
     gate_file: Path
     identity: Identity
     directory: Path
+    enforce_gates: bool = True
     max_rows: int = 16
 
 
@@ -42,7 +44,7 @@ def evaluate_models(request: EvaluationRequest, place: Place) -> dict[str, Any]:
     """Score every model, judge the scores, and write both verdicts.
 
     :return: ``{"passed", "directory"}``.
-    :raises MedllmError: naming each gate that did not pass; the verdicts are written all the same.
+    :raises MedllmError: naming each gate that did not pass, if gates are enforced; the verdicts are written anyway.
     """
     manifest = read_json(request.dataset / "manifest.json")
     sets = {
@@ -60,21 +62,21 @@ def evaluate_models(request: EvaluationRequest, place: Place) -> dict[str, Any]:
         }
         for name, stage in sets.items()
     }
-    held_out = {"sources": sources, "gates": gates}
+    held_out = {"sources": sources, "gates": gates, "enforced": request.enforce_gates}
     write_json(request.directory / "heldout.json", held_out)
     failed = [f"{line['name']} ({line['detail']})" for line in gates if not line["passed"]]
     if "final" in scores:
         before = list(scores)[list(scores).index("final") - 1]
         identity = judge_identity(questions, request.identity, scores[before], scores["final"])
-        write_json(request.directory / "identity.json", identity)
+        write_json(request.directory / "identity.json", {**identity, "enforced": request.enforce_gates})
         failed += [
             f"{row['id']}: {row['after']!r}" for row in [*identity["prompts"], *identity["controls"]] if not row["ok"]
         ]
         if not identity["control_loss"]["passed"]:
             failed.append(f"control loss grew by {identity['control_loss']['ratio']:.3f}")
-    if failed:
+    if failed and request.enforce_gates:
         raise MedllmError(f"{len(failed)} gates did not pass: {'; '.join(failed)}; see {request.directory}")
-    return {"passed": True, "directory": str(request.directory)}
+    return {"passed": not failed, "directory": str(request.directory)}
 
 
 def _scores(

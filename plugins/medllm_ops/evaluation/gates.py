@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from medllm_ops.datasets.identity import Identity
 from medllm_ops.errors import MedllmError
@@ -48,6 +48,13 @@ class IdentityGate(BaseModel):
     identity: list[IdentityPrompt] = Field(min_length=6)
     controls: list[ControlQuestion] = Field(min_length=6)
 
+    @field_validator("controls")
+    @classmethod
+    def _some_shaped_like_identity(cls, controls: list[ControlQuestion]) -> list[ControlQuestion]:
+        if sum(control.shaped_like_identity for control in controls) < 2:
+            raise ValueError("At least two must be shaped like identity prompts: who invented, who wrote")
+        return controls
+
     @classmethod
     def read(cls, path: Path) -> IdentityGate:
         """Read a gate file.
@@ -56,8 +63,11 @@ class IdentityGate(BaseModel):
         """
         try:
             return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (ValidationError, yaml.YAMLError) as error:
-            raise MedllmError(f"identity gate {path}: {error}") from error
+        except ValidationError as error:
+            problems = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+            raise MedllmError(f"identity gate {path}: {'; '.join(problems)}") from error
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise MedllmError(f"identity gate {path}: {' '.join(str(error).split())}") from error
 
 
 def gate(name: str, passed: bool, detail: str) -> dict[str, Any]:

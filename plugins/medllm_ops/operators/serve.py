@@ -41,6 +41,6 @@ class ServeOperator(JobOperator):
 
     def on_kill(self) -> None:
         """End the endpoint."""
-        from medllm_ops.serving.registry import stop_endpoint
+        from medllm_ops.serving.registry import stop_service
 
-        stop_endpoint(self.name)
+        stop_service(self.name)

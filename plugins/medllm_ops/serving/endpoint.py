@@ -1,0 +1,156 @@
+"""``swift deploy`` on loopback with a key of its own, believed only when it answers with the model just started."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from medllm_ops.compute.job import Job
+from medllm_ops.compute.processes import marked_processes
+from medllm_ops.errors import MedllmError
+from medllm_ops.serving.registry import (
+    LOOPBACK,
+    Service,
+    check_alive,
+    free_port,
+    listens,
+    port_holder,
+    start_service,
+    stop_service,
+)
+from medllm_ops.swift.command import offline_environment
+
+START_SECONDS = 600.0
+ANSWER_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRequest:
+    """What to serve.
+
+    :param name: the service's name, for ``serve list`` and ``serve stop``.
+    :param port: None takes a free one.
+    :param backend: ms-swift's ``infer_backend``: ``transformers``, or ``vllm``, ``sglang``, ``lmdeploy`` on GPUs.
+    """
+
+    name: str
+    model: Path
+    model_type: str | None = None
+    template: str | None = None
+    system: str | None = None
+    torch_dtype: str | None = None
+    port: int | None = None
+    host: str = LOOPBACK
+    backend: str = "transformers"
+
+
+def start_endpoint(request: EndpointRequest, start_seconds: float = START_SECONDS) -> Service:
+    """Start an endpoint and wait until it answers.
+
+    :raises MedllmError: if the port is taken, the process ends, or another model answers; nothing is left running.
+    """
+    key = secrets.token_urlsafe(24)
+    # A name that nobody else can answer with tells this endpoint from one that had the port before.
+    model_name = f"{request.name}-{secrets.token_hex(3)}"
+    port = request.port or free_port()
+    service = Service(request.name, "endpoint", request.host, port, model_name, str(request.model), key)
+    arguments = service.directory / "arguments.json"
+    argv = (sys.executable, "-m", "medllm_ops.serving.deploy", str(arguments))
+    environment = offline_environment(service.directory / "cache")
+    job = start_service(service, argv, environment, {arguments.name: _flags(request, service)})
+    try:
+        _wait(service, job, start_seconds)
+    except BaseException:
+        stop_service(service.name)
+        raise
+    return service
+
+
+def _flags(request: EndpointRequest, service: Service) -> list[str]:
+    options = {
+        "model": request.model,
+        "model_type": request.model_type,
+        "template": request.template,
+        "system": request.system,
+        "torch_dtype": request.torch_dtype,
+        "infer_backend": request.backend,
+        "host": service.host,
+        "port": service.port,
+        "api_key": service.secret,
+        "served_model_name": service.model_name,
+        "load_args": "false",
+        "verbose": "false",
+        "log_interval": -1,
+    }
+    return [part for name, value in options.items() if value is not None for part in (f"--{name}", str(value))]
+
+
+def _wait(service: Service, job: Job, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        check_alive(job)
+        with contextlib.suppress(httpx.HTTPError):
+            names = model_names(service)
+            if service.model_name in names and _is_ours(service):
+                return
+            raise MedllmError(
+                f"{service.url} answers with {names}, not {service.model_name}: {port_holder(service.port)}"
+            )
+        time.sleep(0.5)
+    raise MedllmError(
+        f"endpoint {service.name} did not answer within {seconds:.0f} s; log {job.log} ends:\n{job.log_tail()}"
+    )
+
+
+def model_names(service: Service) -> list[str]:
+    """What ``/v1/models`` answers.
+
+    :raises httpx.HTTPError: if nobody answers, or not with success.
+    """
+    response = httpx.get(f"{service.url}/models", headers=_headers(service), timeout=10)
+    response.raise_for_status()
+    return [model["id"] for model in response.json()["data"]]
+
+
+def _is_ours(service: Service) -> bool:
+    for process in marked_processes(service.job_id):
+        with contextlib.suppress(psutil.Error):
+            if listens(process, service.port):
+                return True
+    return False
+
+
+def _headers(service: Service) -> dict[str, str]:
+    return {"Authorization": f"Bearer {service.secret}"}
+
+
+def ask(service: Service, messages: Sequence[dict[str, str]], max_tokens: int = 64) -> dict[str, Any]:
+    """Ask an endpoint; greedy, so that the same model gives the same answer.
+
+    :return: ``{"answer", "tokens", "seconds"}``.
+    :raises MedllmError: if it does not answer with success.
+    """
+    started = time.monotonic()
+    body = {"model": service.model_name, "messages": list(messages), "max_tokens": max_tokens, "temperature": 0}
+    try:
+        response = httpx.post(
+            f"{service.url}/chat/completions", json=body, headers=_headers(service), timeout=ANSWER_SECONDS
+        )
+        response.raise_for_status()
+    except httpx.HTTPError as error:
+        raise MedllmError(f"endpoint {service.name} at {service.url} did not answer: {error}") from error
+    answer = response.json()
+    return {
+        "answer": answer["choices"][0]["message"]["content"] or "",
+        "tokens": answer["usage"]["completion_tokens"],
+        "seconds": time.monotonic() - started,
+    }

@@ -1,0 +1,55 @@
+"""Serve a model and prove it with a prompt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from medllm_ops.errors import MedllmError
+from medllm_ops.files import write_json
+from medllm_ops.serving.endpoint import EndpointRequest, ask, start_endpoint
+from medllm_ops.serving.registry import stop_service
+from medllm_ops.swift.recipe import load_recipe
+
+PROMPT = "What helps against a common cold?"
+
+
+def serve_model(
+    name: str, recipe: str, model: str, output_dir: str, keep: bool, prompt: str = PROMPT
+) -> dict[str, Any]:
+    """Serve a model, ask it, write ``serving.json``, and stop it unless it is to be kept.
+
+    An endpoint of the same name, left by an earlier run, is stopped first.
+
+    :return: ``{"url", "served_model_name", "prompt", "answer", "seconds", "tokens", "left_running"}``.
+    :raises MedllmError: if it does not start, or gives an empty answer; nothing is left running then.
+    """
+    settings = load_recipe(recipe)
+    stop_service(name)
+    request = EndpointRequest(
+        name=name,
+        model=Path(model),
+        model_type=settings.model_type,
+        template=settings.template,
+        system=settings.system,
+        torch_dtype=settings.torch_dtype,
+    )
+    service = start_endpoint(request)
+    proven = False
+    try:
+        reply = ask(service, [{"role": "user", "content": prompt}])
+        if not reply["tokens"]:
+            raise MedllmError(f"endpoint {name} gave an empty answer to {prompt!r}")
+        proven = True
+    finally:
+        if not (proven and keep):
+            stop_service(name)
+    result = {
+        "url": service.url,
+        "served_model_name": service.model_name,
+        "prompt": prompt,
+        **reply,
+        "left_running": keep,
+    }
+    write_json(Path(output_dir, "serving.json"), result)
+    return result
