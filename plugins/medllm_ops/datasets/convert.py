@@ -66,7 +66,8 @@ def convert(source: Source, files: Sequence[Path], out: Path, sample: int = 0) -
             writer.add_file(path)
         write_json(folder / "ledger.json", writer.finish(sample).to_row())
 
-    contents = [_fingerprint(path) for path in files]
+    # A file with a wrong md5 beside it is read again when only the md5 was put right.
+    contents = [[_fingerprint(path), _fingerprint(path.with_name(f"{path.name}.md5"))] for path in files]
     make_once(out, [source.name, sample, contents], make)
     rejects = read_json_lines(out / "rejects.jsonl")
     unreadable = [f"{row['file']}: {row['detail']}" for row in rejects if row["reason"] == UNREADABLE]
@@ -128,8 +129,10 @@ class _Writer:
             self._add_record(item, _Place(item.version, self._lines, str(path), f"record {number}"))
 
     def _add_record(self, record: Record, place: _Place) -> None:
+        if not self._source.publisher_ids and (name := self._free_id(record.id)) != record.id:
+            record = replace(record, id=name)
         try:
-            to_json_line(record_to_row(record))
+            line = to_json_line(record_to_row(record))
         except TypeError as error:  # what orjson raises for lone surrogates
             self._reject(Reject(file=place.file, position=place.position, reason=NOT_UNICODE, detail=str(error)))
             return
@@ -142,9 +145,7 @@ class _Writer:
             else:
                 self._take_out(record.id, earlier, SUPERSEDED, f"by {place.file}, {place.position}")
                 self._alive[record.id] = place
-        else:
-            record = replace(record, id=self._free_id(record.id))
-        self._draft_file.write(to_json_line(record_to_row(record)))
+        self._draft_file.write(line)
         self._lines += 1
 
     def _free_id(self, record_id: str) -> str:

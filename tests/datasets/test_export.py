@@ -1,0 +1,151 @@
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medllm_ops.datasets.export import SetSettings, TokenCounts, export
+from medllm_ops.errors import MedllmError
+from medllm_ops.files import count_lines, file_hash, read_json, read_json_lines, write_json_lines
+
+Lengths = dict[str, dict[str, list[int]]]
+
+
+class Counter:
+    """Counts tokens as the rows say themselves: each row's text is its length."""
+
+    def __init__(self, model_maximum: int | None = None) -> None:
+        self.model_maximum = model_maximum
+        self.asked: list[dict[str, str]] = []
+
+    def __call__(self, files: Mapping[Path, str]) -> TokenCounts:
+        self.asked.append({f"{path.parent.name}/{path.name}": stage for path, stage in files.items()})
+        by_file = {path: [int(row["messages"][0]["content"]) for row in read_json_lines(path)] for path in files}
+        return TokenCounts(by_file, self.model_maximum)
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Callable[[Lengths], Path]:
+    """A folder of split rows with the given token counts."""
+
+    def make(sets: Lengths) -> Path:
+        for name, sides in sets.items():
+            for side, lengths in sides.items():
+                rows = [
+                    {
+                        "id": f"{name}:{side}{number}",
+                        "messages": [{"role": "assistant", "content": str(length)}],
+                        "content": "its hash",
+                    }
+                    for number, length in enumerate(lengths)
+                ]
+                write_json_lines(tmp_path / "split" / side / f"{name}.jsonl", rows)
+        return tmp_path / "split"
+
+    return make
+
+
+def test_only_rows_that_fit_and_can_be_encoded_are_exported(split: Callable[..., Path], tmp_path: Path) -> None:
+    source = split({"alpaca": {"train": [5, 11, 10, 0, 3], "val": [2, 12]}})
+    out, counter = tmp_path / "out", Counter()
+    manifest = export(source, {"alpaca": SetSettings("sft", 10)}, counter, out)
+    assert counter.asked == [{"train/alpaca.jsonl": "sft", "val/alpaca.jsonl": "sft"}]
+    rows = list(read_json_lines(out / "train" / "alpaca.jsonl"))
+    assert [row["id"] for row in rows] == ["alpaca:train0", "alpaca:train2", "alpaca:train4"]
+    assert all(row.keys() == {"id", "messages"} for row in rows)
+    assert read_json(out / "ledger.json") == [
+        {
+            "step": "export alpaca",
+            "in": 7,
+            "out": 4,
+            "dropped": {"longer than max_length": 2, "refused by the template": 1},
+        }
+    ]
+    assert list(read_json_lines(out / "removed.jsonl")) == [
+        {"id": "alpaca:train1", "step": "export alpaca", "reason": "longer than max_length", "tokens": 11},
+        {"id": "alpaca:train3", "step": "export alpaca", "reason": "refused by the template", "tokens": 0},
+        {"id": "alpaca:val1", "step": "export alpaca", "reason": "longer than max_length", "tokens": 12},
+    ]
+    figures = manifest["sets"]["alpaca"]
+    assert (figures["stage"], figures["train"], figures["val"], figures["tokens"]) == ("sft", 3, 1, 18)
+    for side in ("train", "val"):
+        path = out / side / "alpaca.jsonl"
+        assert figures["hashes"][side] == file_hash(path)
+        assert figures[side] == count_lines(path)
+
+
+@pytest.mark.parametrize(
+    ("own", "model", "limit", "kept"), [(10, 8, 8, 1), (8, 10, 8, 1), (None, 8, 8, 1), (10, None, 10, 2)]
+)
+def test_the_limit_is_the_lower_of_the_sets_and_the_models_own(
+    split: Callable[..., Path], tmp_path: Path, own: int | None, model: int | None, limit: int, kept: int
+) -> None:
+    source = split({"docx": {"train": [8, 10], "val": [1]}})
+    manifest = export(source, {"docx": SetSettings("pretrain", own)}, Counter(model), tmp_path / "out")
+    figures = manifest["sets"]["docx"]
+    assert (figures["max_length"], figures["train"]) == (limit, kept)
+
+
+def test_without_any_limit_every_row_fits(split: Callable[..., Path], tmp_path: Path) -> None:
+    source = split({"docx": {"train": [10**9], "val": [1]}})
+    manifest = export(source, {"docx": SetSettings("pretrain", None)}, Counter(), tmp_path / "out")
+    assert manifest["sets"]["docx"]["train"] == 1
+
+
+def test_a_set_with_an_empty_side_is_left_out_and_counted(split: Callable[..., Path], tmp_path: Path) -> None:
+    source = split(
+        {
+            "pubmed": {"train": [1, 2], "val": [99]},
+            "docx": {"train": [1], "val": [1]},
+            "tcm_books": {"train": [], "val": []},
+        }
+    )
+    sets = {name: SetSettings("pretrain", 10) for name in ("pubmed", "docx", "tcm_books")}
+    manifest = export(source, sets, Counter(), tmp_path / "out")
+    assert list(manifest["sets"]) == ["docx"]
+    assert not (tmp_path / "out" / "train" / "pubmed.jsonl").exists()
+    ledger = {row["step"]: row for row in read_json(tmp_path / "out" / "ledger.json")}
+    assert ledger["export pubmed"]["dropped"] == {"longer than max_length": 1, "set without rows on both sides": 2}
+    assert ledger["export pubmed"]["in"] == 3
+    assert ledger["export tcm_books"] == {"step": "export tcm_books", "in": 0, "out": 0, "dropped": {}}
+    removed = [row["id"] for row in read_json_lines(tmp_path / "out" / "removed.jsonl")]
+    assert sorted(removed) == ["pubmed:train0", "pubmed:train1", "pubmed:val0"]
+
+
+def test_a_stage_without_any_set_is_an_error_that_says_what_to_do(split: Callable[..., Path], tmp_path: Path) -> None:
+    source = split({"pubmed": {"train": [1], "val": [1]}, "alpaca": {"train": [99], "val": [1]}})
+    sets = {"pubmed": SetSettings("pretrain", 10), "alpaca": SetSettings("sft", 10)}
+    with pytest.raises(
+        MedllmError, match="stage sft has no set left with rows for training and for validation"
+    ) as error:
+        export(source, sets, Counter(), tmp_path / "out")
+    assert "export alpaca: 2 rows, dropped {'longer than max_length': 1" in str(error.value)
+    assert "raise max_length" in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_counts_for_other_rows_than_there_are_give_no_dataset(split: Callable[..., Path], tmp_path: Path) -> None:
+    source = split({"docx": {"train": [1, 2], "val": [1]}})
+
+    def miscount(files: Mapping[Path, str]) -> TokenCounts:
+        return TokenCounts({path: [1] for path in files}, None)
+
+    with pytest.raises(ValueError, match="shorter"):
+        export(source, {"docx": SetSettings("pretrain", 10)}, miscount, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_tokens_are_counted_once_for_the_same_rows_limits_and_model(split: Callable[..., Path], tmp_path: Path) -> None:
+    source, counter, out = split({"docx": {"train": [1, 9], "val": [1]}}), Counter(), tmp_path / "out"
+
+    def run(limit: int, model: str) -> Any:
+        return export(source, {"docx": SetSettings("pretrain", limit)}, counter, out, [model])
+
+    first = run(10, "a")
+    assert run(10, "a") == first
+    assert len(counter.asked) == 1
+    assert run(5, "a")["sets"]["docx"]["train"] == 1
+    run(5, "b")
+    split({"docx": {"train": [1, 2, 3], "val": [1]}})
+    assert run(5, "b")["sets"]["docx"]["train"] == 3
+    assert len(counter.asked) == 4
