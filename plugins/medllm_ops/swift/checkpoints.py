@@ -6,12 +6,14 @@ import json
 import re
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 from medllm_ops.files import read_json
 
 _WEIGHTS = ("adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json")
-_STATE = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth")
+# One process writes rng_state.pth, several write rng_state_0.pth, rng_state_1.pth, …
+_STATE = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")
 
 
 def step_of(checkpoint: Path) -> int:
@@ -42,20 +44,35 @@ def is_whole(checkpoint: Path) -> bool:
         return False
     if not all(is_whole_safetensors(path) for path in weights):
         return False
-    deepspeed = [*checkpoint.glob("global_step*")]
-    if not all((checkpoint / name).is_file() for name in (_STATE[:1] if deepspeed else _STATE)):
-        return False
     try:
+        if not _shards(checkpoint) <= {path.name for path in weights}:
+            return False
+        # torch writes zip archives: a cut-off one has no central directory, a damaged one a wrong checksum.
+        archives = [path for pattern in _STATE for path in checkpoint.glob(pattern)]
+        if not all(_is_whole_archive(path) for path in archives):
+            return False
+        # DeepSpeed keeps optimizer and scheduler in files of its own.
+        if not [*checkpoint.glob("global_step*")] and not all([*checkpoint.glob(pattern)] for pattern in _STATE):
+            return False
         state = read_json(checkpoint / "trainer_state.json")
-        for name in _STATE[1:]:
-            # torch writes zip archives: a cut-off one has no central directory, a damaged one a wrong checksum.
-            if (checkpoint / name).is_file():
-                with zipfile.ZipFile(checkpoint / name) as archive:
-                    if archive.testzip() is not None:
-                        return False
-    except (OSError, ValueError, zipfile.BadZipFile):
+        return bool(state["global_step"] == step_of(checkpoint))
+    except (OSError, ValueError, LookupError, TypeError):
         return False
-    return bool(state.get("global_step") == step_of(checkpoint))
+
+
+def _shards(checkpoint: Path) -> set[str]:
+    """The names of the files that a model in several files needs; none for an adapter."""
+    index = checkpoint / "model.safetensors.index.json"
+    return set(read_json(index)["weight_map"].values()) if index.is_file() else set()
+
+
+def _is_whole_archive(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    # Damage can also look like an encrypted archive or one of another version.
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, struct.error, zlib.error):
+        return False
 
 
 def last_whole_checkpoint(output_dir: Path) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ STEP_KEY = "global_step/max_steps"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a training stands. ``loss`` is in nats per token, ``eta_seconds`` None until a step was timed."""
+    """Where a training stands. ``loss`` is in nats per token, ``eta_seconds`` None until a step was timed.
+
+    ``seconds`` is the wall time since ``first_step``, where a resumed training went on.
+    """
 
     step: int
     max_steps: int
@@ -22,11 +26,13 @@ class Progress:
     eval_loss: float | None
     seconds: float
     rows_per_second: float | None
+    first_step: int = 0
 
     @property
     def eta_seconds(self) -> float | None:
         """Seconds until the last step, at the pace so far."""
-        return self.seconds / self.step * (self.max_steps - self.step) if self.step else None
+        done = self.step - self.first_step
+        return self.seconds / done * (self.max_steps - self.step) if done > 0 else None
 
     def __str__(self) -> str:
         parts = [f"step {self.step} of {self.max_steps}"]
@@ -42,7 +48,10 @@ class Progress:
 
 
 def read_log(output_dir: Path) -> Iterator[dict[str, Any]]:
-    """The rows of ``logging.jsonl``; a last line that is still being written is left for the next time."""
+    """The rows of ``logging.jsonl``; a last line that is still being written is left for the next time.
+
+    A line in the middle can be broken too: a killed attempt left half a line, and its successor wrote on behind it.
+    """
     path = output_dir / "logging.jsonl"
     if not path.is_file():
         return
@@ -50,14 +59,15 @@ def read_log(output_dir: Path) -> Iterator[dict[str, Any]]:
         for line in file:
             if line.endswith(b"\n"):
                 # Not orjson: a diverged training writes NaN, which only Python's own parser reads.
-                yield json.loads(line)
+                with contextlib.suppress(ValueError):
+                    yield json.loads(line)
 
 
-def read_progress(output_dir: Path, rows_per_step: int, seconds: float) -> Progress | None:
+def read_progress(output_dir: Path, rows_per_step: int, seconds: float, first_step: int = 0) -> Progress | None:
     """The latest progress, or None before the first logged step.
 
     :param rows_per_step: batch size times accumulation times ranks.
-    :param seconds: wall time since the training started.
+    :param seconds: wall time since the training started or was resumed, at ``first_step``.
     """
     step, max_steps, loss, eval_loss = 0, 0, None, None
     for row in read_log(output_dir):
@@ -67,7 +77,9 @@ def read_progress(output_dir: Path, rows_per_step: int, seconds: float) -> Progr
             eval_loss = row.get("eval_loss", eval_loss)
     if not max_steps:
         return None
-    return Progress(step, max_steps, loss, eval_loss, seconds, step * rows_per_step / seconds if seconds else None)
+    done = step - first_step
+    speed = done * rows_per_step / seconds if seconds and done > 0 else None
+    return Progress(step, max_steps, loss, eval_loss, seconds, speed, first_step)
 
 
 @dataclass(frozen=True, slots=True)
