@@ -104,10 +104,11 @@ def train(request: TrainRequest, place: Place, on_progress: Callable[[Progress],
     if place.running(job_directory, key):
         log.info("%s: found its job again, still running", request.stage)
         job = Job.read(job_directory)
+        first_step = _logged_step(request)
     else:
-        job = _prepare(request, key, job_directory)
-    watch = _Watch(request, on_progress)
-    outcome = place.run(job, watch)
+        job = _prepare(request, key, job_directory, place)
+        first_step = _resumed_step(job)
+    outcome = place.run(job, _Watch(request, on_progress, first_step))
     try:
         result = _verify(request, key, rows, val_rows, outcome.seconds, _resumed_step(job))
     except MedllmError:
@@ -156,8 +157,10 @@ def train_stage(
     return asdict(train(request, place, on_progress))
 
 
-def _prepare(request: TrainRequest, key: str, directory: Path) -> Job:
+def _prepare(request: TrainRequest, key: str, directory: Path, place: Place) -> Job:
     """Clear away what cannot be used, and make the job that goes on from what can."""
+    # A job of other settings, or one that lost its supervisor, would go on writing into the cleared folder.
+    place.stop(job_id(directory))
     _start_clean_unless_same(request, key)
     resume_from = last_whole_checkpoint(request.output_dir)
     if resume_from:
@@ -183,6 +186,11 @@ def _resumed_step(job: Job) -> int:
     """The step of the checkpoint that the job's command resumes from, or 0."""
     flag = "--resume_from_checkpoint"
     return step_of(Path(job.argv[job.argv.index(flag) + 1])) if flag in job.argv else 0
+
+
+def _logged_step(request: TrainRequest) -> int:
+    progress = read_progress(request.output_dir, 1, 0.0)
+    return progress.step if progress else 0
 
 
 def _count_rows(request: TrainRequest) -> tuple[int, int]:
@@ -216,16 +224,17 @@ def _remove_half_checkpoints(output_dir: Path) -> None:
 
 
 class _Watch:
-    """Tells the progress of a training, when it moves and at most every few seconds."""
+    """Tells the progress of a training from ``first_step`` on, when it moves and at most every few seconds."""
 
-    def __init__(self, request: TrainRequest, on_progress: Callable[[Progress], Any] | None) -> None:
+    def __init__(self, request: TrainRequest, on_progress: Callable[[Progress], Any] | None, first_step: int) -> None:
         recipe = request.recipe
         self._output_dir = request.output_dir
         self._rows_per_step = recipe.per_device_train_batch_size * (recipe.gradient_accumulation_steps or 1)
         self._stage = request.stage
         self._tell = on_progress or self._log
         self._started = time.monotonic()
-        self._told_step, self._told_at = -1, 0.0
+        self._first_step = first_step
+        self._told_step, self._told_at = _logged_step(request), 0.0
 
     @property
     def seconds(self) -> float:
@@ -234,7 +243,7 @@ class _Watch:
     def __call__(self) -> None:
         if self.seconds - self._told_at < (LOG_SECONDS if self._tell == self._log else 1.0):
             return
-        progress = read_progress(self._output_dir, self._rows_per_step, self.seconds)
+        progress = read_progress(self._output_dir, self._rows_per_step, self.seconds, self._first_step)
         if progress and progress.step != self._told_step:
             self._told_step, self._told_at = progress.step, self.seconds
             self._tell(progress)
