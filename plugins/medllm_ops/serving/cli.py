@@ -1,0 +1,121 @@
+"""``medllm-ops serve``: start, list and stop what is served on this machine."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from medllm_ops.errors import MedllmError
+from medllm_ops.home import home
+from medllm_ops.serving.chat import CHAT_PORT, start_chat
+from medllm_ops.serving.chat_page import USER
+from medllm_ops.serving.endpoint import EndpointRequest, start_endpoint
+from medllm_ops.serving.registry import LOOPBACK, Service, find_service, list_services, stop_service
+from medllm_ops.swift.recipe import load_recipe
+
+serve_app = typer.Typer(no_args_is_help=True, help=__doc__)
+console = Console(highlight=False)
+
+Port = Annotated[int, typer.Option(min=1, max=65535, help="The chat page's port.")]
+Host = Annotated[
+    str, typer.Option(help="The chat page's address; 0.0.0.0 for other machines, never without a password.")
+]
+Foreground = Annotated[bool, typer.Option(help="Stay, and end everything on Ctrl-C.")]
+
+
+@serve_app.command()
+def start(
+    model: Annotated[Path, typer.Argument(help="The model's folder.")],
+    recipe: Annotated[str, typer.Option(help="The recipe it was trained with: its type and template.")] = "demo",
+    name: Annotated[str | None, typer.Option(help="The service's name; the folder's by default.")] = None,
+    chat: Annotated[bool, typer.Option(help="A chat page in front of it.")] = True,
+    host: Host = LOOPBACK,
+    port: Port = CHAT_PORT,
+    foreground: Foreground = False,
+) -> None:
+    """Serve a model folder."""
+    settings = load_recipe(recipe)
+    if not model.is_dir():
+        raise MedllmError(f"model folder {model} does not exist")
+    request = EndpointRequest(
+        name=name or model.resolve().name,
+        model=model.resolve(),
+        model_type=settings.model_type,
+        template=settings.template,
+        system=settings.system,
+        torch_dtype=settings.torch_dtype,
+    )
+    console.print(
+        f"starting {request.name}, under a minute for a small model; log: {home() / 'serving'}", soft_wrap=True
+    )
+    endpoint = start_endpoint(request)
+    services = [endpoint]
+    try:
+        console.print(f"endpoint  {endpoint.url}  model {endpoint.model_name}", soft_wrap=True)
+        console.print(f"API key   in {endpoint.directory / 'service.json'}", soft_wrap=True)
+        if chat:
+            services.append(start_chat(endpoint, host, port))
+            console.print(f"chat      {services[-1].url}  user {USER}  password {services[-1].secret}", soft_wrap=True)
+        if foreground:
+            console.print("Ctrl-C ends it")
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            signal.pause()
+    except KeyboardInterrupt:
+        console.print("ended")
+    except MedllmError:
+        foreground = True
+        raise
+    finally:
+        if foreground:
+            for service in reversed(services):
+                stop_service(service.name)
+
+
+@serve_app.command()
+def latest(host: Host = LOOPBACK, port: Port = CHAT_PORT, foreground: Foreground = True) -> None:
+    """Serve the model of the last finished run."""
+    run = home() / "runs" / "latest"
+    if not run.exists():
+        raise MedllmError(f"no run has finished yet: {run} does not exist; `make run` makes one")
+    from medllm_ops.run import Run
+
+    the_run = Run.open(run.resolve())
+    start(the_run.final_model, str(the_run.recipe_file), the_run.name, True, host, port, foreground)
+
+
+@serve_app.command("list")
+def list_() -> None:
+    """List what is served."""
+    table = Table("name", "kind", "address", "model")
+    for service in list_services():
+        table.add_row(service.name, service.kind, service.url, service.model)
+    console.print(table)
+
+
+@serve_app.command()
+def stop(
+    name: Annotated[str | None, typer.Argument(help="The service's name.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Stop all.")] = False,
+) -> None:
+    """Stop a service, with every process of it; an endpoint takes its chat page along."""
+    if everything == bool(name):
+        raise MedllmError("give either a name or --all")
+    for service in _chosen(name):
+        stop_service(service.name)
+        console.print(f"stopped {service.kind} {service.name}", soft_wrap=True)
+
+
+def _chosen(name: str | None) -> list[Service]:
+    services = list_services()
+    if name is None:
+        return services
+    if find_service(name) is None:
+        raise MedllmError(
+            f"nothing called {name} is served; there is {', '.join(item.name for item in services) or 'nothing'}"
+        )
+    return [service for service in services if service.name in (name, f"{name}-chat")]
