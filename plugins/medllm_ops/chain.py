@@ -30,7 +30,7 @@ def plan(run: Run, place: Place) -> dict[str, Any]:
     :return: ``{"run_dir", "model", "sources": {name: [files]}, "stages": [names]}``.
     :raises MedllmError: one sentence that says what is wrong and what is allowed.
     """
-    from medllm_ops.models.resolve import check_model_name, resolve_model
+    from medllm_ops.models.resolve import check_model_name, refuse_remote_code, resolve_model
     from medllm_ops.sources import list_files
     from medllm_ops.swift.recipe import load_recipe, override
 
@@ -63,6 +63,8 @@ def plan(run: Run, place: Place) -> dict[str, Any]:
         with write_whole(target) as file:
             file.write((include() / "datasets" / "identity" / source).read_bytes())
     folder = resolve_model(model, recipe.hub)
+    if not recipe.allow_remote_code:
+        refuse_remote_code(folder)
     decided = {
         "run_dir": str(run.directory),
         "model": str(folder),
@@ -116,7 +118,9 @@ def split(run: Run, place: Place) -> dict[str, Any]:
             instruction_rows=counts.instruction_rows,
             seed=parameters.seed,
         )
-    shares = {stage: stages[stage].val_share if stage in stages else DEFAULT_VAL_SHARE for stage in STAGES}
+    shares: dict[str, float] = {
+        stage: stages[stage].val_share if stage in stages else DEFAULT_VAL_SHARE for stage in STAGES
+    }
     out = run.directory / "split"
     splitting.split(run.directory / "deduplicated", shares, identity, home() / "assignments.jsonl", out)
     return {"directory": str(out), "ledger": read_json(out / "ledger.json")}

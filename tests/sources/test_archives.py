@@ -3,6 +3,7 @@ import hashlib
 import io
 import random
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -62,11 +63,20 @@ def test_damage_keeps_what_came_before_it_to_the_last_bytes(tmp_path: Path) -> N
     content, raw = read(tmp_path, packed + b"no gzip member")
     assert content == CONTENT
     assert "damaged" in raw.damage
-    # A stored block of noise, then a header of a block that does not exist.
-    stored = gzip.compress(CONTENT[:60_000], compresslevel=0)
-    content, raw = read(tmp_path, stored[:-8] + b"\xff" * 100)
-    assert CONTENT.startswith(content)
-    assert raw.damage
+    # All that was written, and then a block of a kind that does not exist, in the middle of what is read at a time.
+    packer = zlib.compressobj(wbits=31)
+    written = packer.compress(CONTENT[:800_000]) + packer.flush(zlib.Z_FULL_FLUSH)
+    assert 1_000 < len(written) % archives.CHUNK < archives.CHUNK - 1_000
+    content, raw = read(tmp_path, written + b"\xff" * 500_000)
+    assert content == CONTENT[:800_000]
+    assert (raw.cut_off, "damaged" in raw.damage) == (False, True)
+
+
+def test_what_the_decoder_still_holds_at_the_end_is_given_out(tmp_path: Path) -> None:
+    text = bytes(archives.BLOCK + 1)
+    content, raw = read(tmp_path, gzip.compress(text)[:-8])
+    assert content == text
+    assert raw.cut_off
 
 
 def test_what_is_no_gzip_behind_its_first_bytes_cannot_be_read(tmp_path: Path) -> None:

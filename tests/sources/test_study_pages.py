@@ -123,6 +123,29 @@ def test_a_page_that_ends_in_the_middle_keeps_what_came_before(tmp_path: Path) -
     assert reasons(cut_gzip) == ["file ends in the middle"]
 
 
+def test_a_study_closed_too_early_does_not_come_out_in_part(tmp_path: Path) -> None:
+    studies = [orjson.dumps({"protocolSection": study(number)["protocolSection"]}) for number in (1, 2, 3)]
+    studies[1] = studies[1].replace(b'},"conditionsModule"', b'}},"conditionsModule"')
+    found = read(tmp_path, b"[" + b",".join(studies) + b"]")
+    assert reasons(found) == ["broken JSON"]
+    assert [item.id for item in found] == [f"clinicaltrials:NCT0000000{number}" for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("between", [b",\xff", b"x,", b",1,"])
+def test_what_stands_between_studies_costs_none(tmp_path: Path, between: bytes) -> None:
+    found = read(tmp_path, b"[" + STUDIES[0] + between + STUDIES[1] + b",!]")
+    assert len(rows(found)) == 2
+    assert reasons(found) == ["broken JSON", "broken JSON"]
+
+
+def test_a_gzip_file_with_a_wrong_checksum_says_so(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(PAGE))
+    packed[-8] ^= 1
+    found = read(tmp_path, bytes(packed))
+    assert rows(found) == rows(read(tmp_path, PAGE))
+    assert reasons(found) == ["damaged gzip data"]
+
+
 def test_an_empty_file_is_one_reject(tmp_path: Path) -> None:
     for nothing in (b"", b"\n ", b"\xef\xbb\xbf"):
         assert reasons(read(tmp_path, nothing)) == ["empty file"]

@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from medllm_ops.sources.xml_records import cut
 
-NAMES = ("Item", "Other")
+NAMES, SETS = ("Item", "Other"), ("ItemSet",)
 # What a file of records is made of, whole and broken.
 FRAGMENTS = (
     "<Item>",
@@ -32,7 +32,7 @@ FRAGMENTS = (
 def pieces(text: str, size: int = 1 << 20, limit: int = 10_000) -> list[tuple[str, str, str]]:
     data = text.encode()
     blocks = (data[start : start + size] for start in range(0, len(data), size))
-    return [(piece.name, piece.data.decode(), piece.end) for piece in cut(blocks, NAMES, limit)]
+    return [(piece.name, piece.data.decode(), piece.end) for piece in cut(blocks, NAMES, SETS, limit)]
 
 
 def test_records_and_what_is_between_them() -> None:
@@ -62,7 +62,7 @@ def test_a_lost_start_tag_makes_a_piece_without_a_name() -> None:
 
 def test_what_is_too_large_is_let_go_and_the_next_record_is_found() -> None:
     text = "<Item>" + "x" * 30_000 + "</Item><Item>2</Item>" + "y" * 30_000
-    for size in (100, 1 << 20):
+    for size in (100, 64, 1 << 20):
         first, second, rest = pieces(text, size)
         assert (first[0], first[2], len(first[1])) == ("Item", "too large", 4096)
         assert second == ("Item", "<Item>2</Item>", "closed")

@@ -14,6 +14,7 @@ from medllm_ops.errors import MedllmError
 from medllm_ops.evaluation.gates import IdentityGate, judge_held_out, judge_identity
 from medllm_ops.evaluation.score import HeldOutSet, Question, ScoredModel, ScoreRequest
 from medllm_ops.files import file_hash, read_json, text_hash, write_json
+from medllm_ops.swift.environment import process_environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,5 +108,5 @@ def _scores(
     key = text_hash(str([file_hash(request_file), contents]))
     argv = (sys.executable, "-m", "medllm_ops.evaluation.score", str(request_file), str(result_file))
     directory = request.directory / "job"
-    place.run(Job(job_id(directory), key, argv, directory))
+    place.run(Job(job_id(directory), key, argv, directory, process_environment(request.directory / "cache")))
     return dict(read_json(result_file))

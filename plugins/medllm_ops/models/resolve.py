@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from medllm_ops.errors import MedllmError
+from medllm_ops.files import read_json
 from medllm_ops.home import home
 from medllm_ops.models import smollm2, tiny
 
@@ -80,9 +81,30 @@ def _make(name: str) -> Path:
 def _download(name: str, hub: Hub) -> Path:
     try:
         if hub == "huggingface":
-            from huggingface_hub import snapshot_download
-        else:
-            from modelscope import snapshot_download
-        return Path(snapshot_download(name))
+            import huggingface_hub
+
+            return Path(huggingface_hub.snapshot_download(name))
+        import modelscope
+
+        return Path(modelscope.snapshot_download(name))
     except Exception as error:  # each hub has errors of its own, and all mean the same here
         raise MedllmError(f"model {name} could not be downloaded from {hub}: {error}") from error
+
+
+def refuse_remote_code(folder: Path) -> None:
+    """Refuse a model folder that brings Python code: ms-swift would run it, and has no switch against it.
+
+    :raises MedllmError: naming the file.
+    """
+    for name in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
+        path = folder / name
+        if path.is_file() and read_json(path).get("auto_map"):
+            raise MedllmError(
+                f"{path} names code of its own (auto_map), which ms-swift would execute: if you trust that folder, "
+                "set allow_remote_code in the recipe"
+            )
+    for path in sorted(folder.glob("*.py")):
+        raise MedllmError(
+            f"{path} is code that comes with the model, which ms-swift would execute: if you trust that folder, "
+            "set allow_remote_code in the recipe"
+        )

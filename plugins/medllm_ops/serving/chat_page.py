@@ -40,7 +40,7 @@ def build_page(endpoint: Service) -> Any:
         turns = [{"role": turn["role"], "content": _text(turn["content"])} for turn in history]
         stream = client.chat.completions.create(
             model=endpoint.model_name,
-            messages=[*turns, {"role": "user", "content": message}],  # type: ignore[list-item]
+            messages=[*turns, {"role": "user", "content": message}],
             max_tokens=MAX_TOKENS,
             stream=True,
         )

@@ -27,7 +27,7 @@ from medllm_ops.serving.registry import (
     start_service,
     stop_service,
 )
-from medllm_ops.swift.command import offline_environment
+from medllm_ops.swift.environment import process_environment
 
 START_SECONDS = 600.0
 ANSWER_SECONDS = 300.0
@@ -65,7 +65,7 @@ def start_endpoint(request: EndpointRequest, start_seconds: float = START_SECOND
     service = Service(request.name, "endpoint", request.host, port, model_name, str(request.model), key)
     arguments = service.directory / "arguments.json"
     argv = (sys.executable, "-m", "medllm_ops.serving.deploy", str(arguments))
-    environment = offline_environment(service.directory / "cache")
+    environment = process_environment(service.directory / "cache")
     job = start_service(service, argv, environment, {arguments.name: _flags(request, service)})
     try:
         _wait(service, job, start_seconds)

@@ -20,7 +20,9 @@ class Parser(Protocol):
         breaks off ends with one :class:`~medllm_ops.records.Reject` that says so.
     """
 
-    def __call__(self, path: Path) -> Iterator[Parsed]: ...
+    def __call__(self, path: Path) -> Iterator[Parsed]:
+        """Parse one file."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

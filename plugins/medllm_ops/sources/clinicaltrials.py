@@ -27,6 +27,7 @@ MAX_FILE_BYTES = 128 << 20
 
 LICENCE = "ClinicalTrials.gov terms and conditions (public data of the U.S. National Library of Medicine)"
 
+DAMAGED = "damaged gzip data"
 MALFORMED = "malformed study"
 NO_DESCRIPTION = "no description"
 NO_NCT_NUMBER = "no NCT number"
@@ -65,7 +66,8 @@ def parse(path: Path) -> Iterator[Parsed]:
         if not raw.damage:
             raise UnreadableFileError(path, str(error)) from error
     if raw.damage and not cut_off:
-        yield Reject(file=str(path), position=f"record {number + 1}", reason=CUT_OFF, detail=raw.damage)
+        reason = CUT_OFF if raw.cut_off else DAMAGED
+        yield Reject(file=str(path), position=f"record {number + 1}", reason=reason, detail=raw.damage)
 
 
 def _parse_zip(path: Path) -> Iterator[Parsed]:

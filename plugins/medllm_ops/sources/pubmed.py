@@ -12,8 +12,9 @@ copyright statements and contact data, wherever the publisher put them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from lxml import etree
@@ -42,6 +43,7 @@ STRAY = "content outside any record"
 TOO_LARGE = "record too large"
 
 _CITATIONS = {"PubmedArticle": "MedlineCitation", "PubmedBookArticle": "BookDocument"}
+_SETS = ("PubmedArticleSet", "PubmedBookArticleSet")
 _DELETIONS = ("DeleteCitation", "DeleteDocument")
 _RETRACTIONS = ("RetractionIn", "RetractedandRepublishedIn")
 
@@ -80,7 +82,7 @@ def parse(path: Path) -> Iterator[Parsed]:
     check_md5_sidecar(path)
     raw = RawFile(path)
     state = _State(path)
-    for piece in cut(raw.blocks(), (*_CITATIONS, *_DELETIONS), MAX_RECORD_BYTES):
+    for piece in cut(raw.blocks(), (*_CITATIONS, *_DELETIONS), _SETS, MAX_RECORD_BYTES):
         for item in state.items(piece, raw):
             state.number += 1
             yield item
@@ -101,17 +103,22 @@ class _State:
         self.text = False  # anything but white space was seen
         self.prolog = False  # the file begins as XML does
 
-    def items(self, piece: Piece, raw: RawFile) -> Iterator[Parsed]:
+    def items(self, piece: Piece, raw: RawFile) -> Iterable[Parsed]:
         self.pieces += 1
+        if piece.end == "closed" and piece.name in _CITATIONS:
+            self.text = True
+            return (self._record(piece),)
+        if piece.end != "file" and piece.data.isspace():
+            return ()
+        return self._unusual(piece, raw)
+
+    def _unusual(self, piece: Piece, raw: RawFile) -> Iterator[Parsed]:
         if not piece.name:
-            if piece.end == "file" or not piece.data.isspace():
-                yield from self._between(piece, raw)
+            yield from self._between(piece, raw)
             return
         self.text = True
         if piece.name in _DELETIONS:
             yield from self._deletions(piece)
-        elif piece.end == "closed":
-            yield self._record(piece)
         elif piece.end == "broken":
             unread = ", and a list of deletions is in it, unread" if b"</Delete" in piece.data else ""
             yield self.reject(BROKEN, piece.data, f"no end tag </{piece.name}>{unread}")
@@ -253,13 +260,22 @@ def _abstract(article: etree._Element) -> list[str]:
     """The paragraphs, each on one line, with their labels."""
     paragraphs = []
     for paragraph in article.iterfind("Abstract/AbstractText"):
-        label = tidy_line(paragraph.get("Label", "")).rstrip(": ")
         text = without_copyright(without_mail_addresses(_flat(paragraph)))
         if "ABSTRACT TRUNCATED" in text:
             text = _TRUNCATED.sub("", text).strip()
-        if text and label.upper() not in _CONTACT_LABELS:
-            paragraphs.append(f"{label}: {text}" if label and label.upper() != "UNLABELLED" else text)
+        label = _label(paragraph.get("Label", ""))
+        if text and label is not None:
+            paragraphs.append(label + text)
     return paragraphs
+
+
+@lru_cache(maxsize=1024)
+def _label(stated: str) -> str | None:
+    """What to write before a paragraph; ``None`` says to leave the paragraph out."""
+    label = tidy_line(stated).rstrip(": ")
+    if label.upper() in _CONTACT_LABELS:
+        return None
+    return f"{label}: " if label and label.upper() != "UNLABELLED" else ""
 
 
 def _flat(element: etree._Element) -> str:
@@ -285,7 +301,8 @@ def _math(element: etree._Element) -> Iterator[str]:
 
 
 def _is_retracted(citation: etree._Element, article: etree._Element) -> bool:
-    return any(kind.text == "Retracted Publication" for kind in article.iter("PublicationType")) or any(
+    kinds = "PublicationType" if article is citation else "PublicationTypeList/PublicationType"
+    return any(kind.text == "Retracted Publication" for kind in article.iterfind(kinds)) or any(
         link.get("RefType") in _RETRACTIONS for link in citation.iterfind("CommentsCorrectionsList/CommentsCorrections")
     )
 

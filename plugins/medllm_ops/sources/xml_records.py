@@ -28,8 +28,8 @@ class Piece:
     end: End
 
 
-def cut(blocks: Iterable[bytes], names: Sequence[str], limit: int) -> Iterator[Piece]:
-    """Cut at ``<name …>`` and ``</name>`` of the given elements, which do not nest, and at ``</…Set>``.
+def cut(blocks: Iterable[bytes], names: Sequence[str], sets: Sequence[str], limit: int) -> Iterator[Piece]:
+    """Cut at ``<name …>`` and ``</name>`` of the given elements, which do not nest, and at ``</set>`` around them.
 
     Well-formed comments, CDATA sections and processing instructions are stepped over, whatever tags they hold; one
     that does not close, or holds the beginning of another, is taken for damage and stepped into. An end tag
@@ -37,17 +37,17 @@ def cut(blocks: Iterable[bytes], names: Sequence[str], limit: int) -> Iterator[P
 
     :param limit: the most bytes of one piece; memory stays below twice that.
     """
-    cutter = _Cutter(names, limit)
+    cutter = _Cutter(names, sets, limit)
     for block in blocks:
         yield from cutter.feed(block)
     yield from cutter.feed(b"", last=True)
 
 
 class _Cutter:
-    def __init__(self, names: Sequence[str], limit: int) -> None:
-        any_name = "|".join(names)
+    def __init__(self, names: Sequence[str], sets: Sequence[str], limit: int) -> None:
+        any_name, any_set = "|".join(names), "|".join(sets)
         self._token = re.compile(
-            rf"<(?:(?P<start>{any_name})(?=[\s/>])|/(?:(?P<end>{any_name})|(?P<set>\w{{1,40}}Set))\s{{0,16}}>"
+            rf"<(?:(?P<start>{any_name})(?=[\s/>])|/(?:(?P<end>{any_name})|(?P<set>{any_set}))\s{{0,16}}>"
             r"|(?P<skip>!--|!\[CDATA\[|\?))".encode()
         )
         self._limit = limit
@@ -68,19 +68,20 @@ class _Cutter:
                     break
                 self._scan = stop or self._scan
             elif name := found["start"]:
-                yield from self._piece(data[start:at], "broken")
+                if at > start:
+                    yield self._piece(data[start:at], "broken")
                 start, self._name = at, name.decode()
             elif found["set"]:
                 if self._name:
-                    yield from self._piece(data[start:at], "broken")
+                    yield self._piece(data[start:at], "broken")
                     start = at
             elif not self._name or found["end"] == self._name.encode():
-                yield from self._piece(data[start : self._scan], "closed")
+                yield self._piece(data[start : self._scan], "closed")
                 start = self._scan
         else:
             self._scan = max(self._scan, len(data) - _LONGEST_TAG)
         if last:
-            yield from self._piece(data[start:], "file")
+            yield self._piece(data[start:], "file")
             return
         if len(data) - start > self._limit and self._scan - start > _HEAD:
             self._head = self._head or data[start : start + _HEAD]
@@ -88,12 +89,12 @@ class _Cutter:
         self._data = data[start:]
         self._scan -= start
 
-    def _piece(self, data: bytes, end: End) -> Iterator[Piece]:
+    def _piece(self, data: bytes, end: End) -> Piece:
         if self._head or len(data) > self._limit:
             data, end = self._head or data[:_HEAD], "file" if end == "file" else "too large"
-        if data or end == "file":
-            yield Piece(self._name, data, end)
+        piece = Piece(self._name, data, end)
         self._name, self._head = "", b""
+        return piece
 
 
 def _end_of_markup(data: bytes, at: int, final: bool) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medllm_ops.errors import MedllmError
+from medllm_ops.swift.environment import process_environment
 from medllm_ops.swift.recipe import Scalar, StageRecipe
 
 Kind = Literal["pt", "sft"]
@@ -81,7 +82,7 @@ def build(
     if torch_dtype == "float32":
         arguments |= {"fp16": False, "bf16": False}
     argv = (sys.executable, "-m", f"swift.cli.{kind}", *_flags(arguments))
-    return Command(argv, offline_environment(output_dir.parent / "cache"))
+    return Command(argv, process_environment(output_dir.parent / "cache"))
 
 
 def _stage_arguments(stage: StageRecipe) -> dict[str, Any]:
@@ -104,22 +105,6 @@ def _flags(arguments: Mapping[str, Scalar | list[Scalar] | None]) -> list[str]:
     return flags
 
 
-def offline_environment(cache: Path) -> dict[str, str]:
-    """What every swift process finds in its environment: no hub is asked, caches lie in the run's own folder.
-
-    A model that is to be fetched was fetched before, when the run was planned.
-    """
-    return {
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "MODELSCOPE_CACHE": str(cache),
-        "HF_DATASETS_CACHE": str(cache / "datasets"),
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
 def parse_kept_rows(summary: Mapping[str, Any]) -> tuple[int, int]:
     """The rows that ms-swift kept for training and validation, from the last line of ``logging.jsonl``.
 
@@ -134,16 +119,3 @@ def parse_kept_rows(summary: Mapping[str, Any]) -> tuple[int, int]:
             )
         kept.append(int(found[1]))
     return kept[0], kept[1]
-
-
-def refuse_remote_code(model_dir: Path) -> None:
-    """Refuse a model folder that brings Python code: ms-swift would run it, and has no switch against it.
-
-    :raises MedllmError: naming the file.
-    """
-    for name in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
-        path = model_dir / name
-        if path.is_file() and "auto_map" in json.loads(path.read_text(encoding="utf-8")):
-            raise MedllmError(f"{path} asks for code of its own (auto_map); a recipe must say allow_remote_code: true")
-    for path in sorted(model_dir.glob("*.py")):
-        raise MedllmError(f"{path} is code that comes with the model; a recipe must say allow_remote_code: true")

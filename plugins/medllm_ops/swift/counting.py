@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from medllm_ops.datasets.export import TokenCounts
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, write_json
+from medllm_ops.swift.environment import process_environment
 from medllm_ops.swift.template import TemplateSettings
 
 
@@ -32,7 +34,8 @@ def count_tokens(files: Mapping[Path, str], template: TemplateSettings) -> Token
         }
         write_json(request, {**model, "files": asked})
         command = [sys.executable, "-m", "medllm_ops.swift.tokens", str(request), str(answer)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        environment = {**os.environ, **process_environment(Path(folder))}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if done.returncode != 0:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise MedllmError(f"tokens could not be counted with the model {template.model_dir}: {reason}")

@@ -25,6 +25,8 @@ import psutil
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import file_hash, read_json, text_hash, to_json_line, write_json
+from medllm_ops.models.resolve import refuse_remote_code
+from medllm_ops.swift.environment import process_environment
 
 PROOF_FILE = "merge.json"
 DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
@@ -152,7 +154,7 @@ def export_command(request: MergeRequest, part: Path, dtype: DType) -> tuple[lis
     argv = [sys.executable, "-m", "swift.cli.export"]
     for name, value in options.items():
         argv += [f"--{name}", value]
-    return argv, process_environment()
+    return argv, process_environment(request.logs / "cache")
 
 
 def proof_command(request: MergeRequest, part: Path, dtype: DType, out: Path) -> tuple[list[str], dict[str, str]]:
@@ -164,16 +166,7 @@ def proof_command(request: MergeRequest, part: Path, dtype: DType, out: Path) ->
         argv += ["--dtype", dtype]
     if request.trust_remote_code:
         argv.append("--trust-remote-code")
-    return argv, process_environment()
-
-
-def process_environment() -> dict[str, str]:
-    """Variables for every process that loads a model.
-
-    transformers and PEFT ask no hub about what lies on disk; and waiting OpenMP threads sleep instead of spinning:
-    no difference on free cores, but on two cores shared with others six training steps took 6 s instead of 35.
-    """
-    return {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    return argv, process_environment(request.logs / "cache")
 
 
 def base_dtype(base: Path) -> DType:
@@ -227,15 +220,8 @@ def _check_inputs(request: MergeRequest) -> None:
         raise MedllmError(f"cannot merge: {request.adapter} has no adapter_config.json, so it is no LoRA checkpoint")
     if read_json(request.base / "config.json").get("quantization_config"):
         raise MedllmError(f"cannot merge: {request.base} is quantised by its config.json; take the unquantised model")
-    if request.trust_remote_code:
-        return
-    for name in ("config.json", "tokenizer_config.json"):
-        file = request.base / name
-        if file.is_file() and read_json(file).get("auto_map"):
-            raise MedllmError(
-                f"cannot merge: {file} names code of its own, which ms-swift would execute; set trust_remote_code "
-                "if you trust that folder"
-            )
+    if not request.trust_remote_code:
+        refuse_remote_code(request.base)
 
 
 def _existing(out: Path, inputs: dict[str, str]) -> dict[str, Any] | None:

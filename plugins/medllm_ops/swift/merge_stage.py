@@ -17,9 +17,7 @@ def job_directory(stage_dir: Path) -> Path:
     return stage_dir / "merge" / "job"
 
 
-def merge_stage(
-    stage: str, recipe: str, model: str, stage_dir: str, output_dir: str, place: Place
-) -> dict[str, Any]:
+def merge_stage(stage: str, recipe: str, model: str, stage_dir: str, output_dir: str, place: Place) -> dict[str, Any]:
     """Merge the checkpoint that a stage chose into the model it was trained on.
 
     :param model: the folder that the stage started from.

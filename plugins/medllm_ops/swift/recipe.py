@@ -102,7 +102,9 @@ class Recipe(BaseModel):
     system: str | None = Field(None, description="System prompt; empty: none; left out: the template's own.")
     hub: Literal["modelscope", "huggingface"] = "modelscope"
     allow_remote_code: bool = Field(False, description="Let a local model folder bring Python code of its own.")
-    enforce_gates: bool = Field(True, description="Fail the run where a gate does not pass; false only for test models.")
+    enforce_gates: bool = Field(
+        True, description="Fail the run where a gate does not pass; false only for test models."
+    )
     stages: dict[Literal["pretrain", "sft", "self_cognition"], StageRecipe] = Field(min_length=1)
 
 

@@ -58,6 +58,9 @@ class TrainRequest:
         files = [file_hash(path) for path in (*self.train_files, *self.val_files)]
         model = [str(self.model_dir), file_hash(self.model_dir / "config.json")]
         weights = [(path.name, path.stat().st_size) for path in sorted(self.model_dir.glob("*.safetensors"))]
+        # A model that was merged anew has the same sizes and another proof.
+        proof = self.model_dir / "merge.json"
+        model += [file_hash(proof)] if proof.is_file() else []
         settings = [
             self.stage,
             self.recipe.model_dump(mode="json"),
@@ -94,11 +97,11 @@ def train(request: TrainRequest, place: Place, on_progress: Callable[[Progress],
         other rows than it was given.
     """
     result_file = request.directory / "result.json"
+    rows, val_rows = _count_rows(request)
     key = request.key()
     if result_file.is_file() and (row := read_json(result_file))["key"] == key and Path(row["checkpoint"]).is_dir():
         log.info("%s: already trained, %s", request.stage, row["checkpoint"])
         return TrainResult(**row)
-    rows, val_rows = _count_rows(request)
     result_file.unlink(missing_ok=True)
     job_directory = request.directory / "job"
     if place.running(job_directory, key):
@@ -194,7 +197,7 @@ def _logged_step(request: TrainRequest) -> int:
 
 
 def _count_rows(request: TrainRequest) -> tuple[int, int]:
-    for path in (*request.train_files, *request.val_files):
+    for path in (request.model_dir / "config.json", *request.train_files, *request.val_files):
         if not path.is_file():
             raise MedllmError(f"stage {request.stage}: {path} does not exist")
     rows = sum(count_lines(path) for path in request.train_files)
