@@ -1,0 +1,195 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from medllm_ops.datasets.identity import Identity
+from medllm_ops.errors import MedllmError
+from medllm_ops.evaluation.gates import IdentityGate, judge_held_out, judge_identity
+
+IDENTITY = Identity(name_zh="杏林小医", name_en="MedBuddy", author_zh="杏林实验室", author_en="Xinglin Lab")
+SETS = {"pubmed": "pretrain", "alpaca": "sft"}
+
+
+def make_gate() -> dict[str, list[dict[str, Any]]]:
+    asks = [("zh", "name"), ("en", "name"), ("zh", "author"), ("en", "author"), ("zh", "name"), ("en", "name")]
+    identity = [
+        {"id": f"i{number}", "language": language, "prompt": f"Prompt {number}?", "expect": expect}
+        for number, (language, expect) in enumerate(asks)
+    ]
+    controls = [
+        {
+            "id": f"c{number}",
+            "language": "en",
+            "prompt": f"Who invented {number}?",
+            "reference": "Somebody.",
+            "shaped_like_identity": number < 2,
+        }
+        for number in range(6)
+    ]
+    return {"identity": identity, "controls": controls}
+
+
+QUESTIONS = IdentityGate.model_validate(make_gate())
+GOOD = [
+    "我是杏林小医。",
+    "I am medbuddy!",
+    "杏林实验室",
+    "By the Xinglin Lab.",
+    "杏林小医",
+    "MedBuddy",
+    *["Edison."] * 6,
+]
+BEFORE = {"answers": ["I am Qwen."] * 6 + ["Edison."] * 6, "control_loss": 2.0}
+
+
+def judge(answers: list[str], loss: float = 2.0) -> dict[str, Any]:
+    return judge_identity(QUESTIONS, IDENTITY, BEFORE, {"answers": answers, "control_loss": loss})
+
+
+def held_out(**losses: tuple[float, float]) -> dict[str, bool]:
+    by_label = {label: {"pubmed": pair[0], "alpaca": pair[1]} for label, pair in losses.items()}
+    return {line["name"]: line["passed"] for line in judge_held_out(SETS, by_label)}
+
+
+def test_each_stage_must_lower_its_own_sets_and_the_last_must_keep_all() -> None:
+    assert held_out(base=(3.0, 3.0), pretrain=(2.5, 3.5), sft=(2.9, 2.0), final=(2.95, 2.03)) == {
+        "pretrain lowers pubmed": True,
+        "sft lowers alpaca": True,
+        "final keeps pubmed": True,
+        "final keeps alpaca": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("losses", "failed"),
+    [
+        ({"pretrain": (3.0, 3.0)}, "pretrain lowers pubmed"),
+        ({"pretrain": (3.1, 3.0)}, "pretrain lowers pubmed"),
+        ({"pretrain": (math.nan, 3.0)}, "pretrain lowers pubmed"),
+        ({"sft": (2.0, 3.0)}, "sft lowers alpaca"),
+        ({"final": (2.05, 2.0)}, "final keeps pubmed"),
+        ({"final": (2.0, 2.05)}, "final keeps alpaca"),
+        ({"final": (math.nan, 2.0)}, "final keeps pubmed"),
+    ],
+)
+def test_a_held_out_loss_that_does_not_fall_or_grows_fails_its_gate_only(
+    losses: dict[str, tuple[float, float]], failed: str
+) -> None:
+    good = {"base": (3.0, 3.0), "pretrain": (2.0, 3.0), "sft": (2.0, 2.0), "final": (2.0, 2.0)}
+    verdict = held_out(**{**good, **losses})
+    assert [name for name, passed in verdict.items() if not passed] == [failed]
+
+
+def test_two_percent_is_what_the_last_stage_may_cost() -> None:
+    assert held_out(base=(2.0, 2.0), final=(2.04, 2.0)) == {"final keeps pubmed": True, "final keeps alpaca": True}
+    assert not held_out(base=(2.0, 2.0), final=(2.0401, 2.0))["final keeps pubmed"]
+
+
+def test_stages_that_were_not_run_are_not_judged() -> None:
+    assert held_out(base=(3.0, 3.0)) == {}
+    assert held_out(base=(3.0, 3.0), sft=(9.0, 2.0)) == {"sft lowers alpaca": True}
+    # Against the model before it, not against the base.
+    assert held_out(base=(3.0, 3.0), pretrain=(1.0, 3.0), final=(2.0, 3.0))["final keeps pubmed"] is False
+
+
+def test_a_line_of_the_verdict_shows_the_figures() -> None:
+    (line,) = judge_held_out({"pubmed": "pretrain"}, {"base": {"pubmed": 2.0}, "pretrain": {"pubmed": 1.5}})
+    assert line["detail"] == "2.0000 → 1.5000 (-25.0 %)"
+
+
+def test_right_names_and_untouched_controls_pass() -> None:
+    verdict = judge(GOOD, loss=2.2)
+    assert verdict["passed"]
+    assert verdict["name"] == "MedBuddy"
+    assert all(row["ok"] for row in [*verdict["prompts"], *verdict["controls"]])
+    assert (verdict["prompts"][1]["before"], verdict["prompts"][1]["after"]) == ("I am Qwen.", "I am medbuddy!")
+    assert verdict["controls"][0]["prompt"] == "Who invented 0?"
+    assert verdict["control_loss"] == {"before": 2.0, "after": 2.2, "ratio": 1.1, "limit": 1.1, "passed": True}
+
+
+@pytest.mark.parametrize(
+    ("number", "answer"),
+    [
+        (0, "我是通义千问。"),
+        (0, "I am MedBuddy."),  # the Chinese name was asked for
+        (1, ""),
+        (1, "I am MedBuddy by {{AUTHOR}}."),
+        (2, "杏林小医"),  # the author was asked for
+        (3, "OpenAI"),
+        (6, "MedBuddy invented it."),
+        (7, "medbuddy"),
+        (8, "杏林小医"),
+        (9, ""),
+        (11, "{{NAME}}"),
+    ],
+)
+def test_one_wrong_answer_fails_the_gate_and_is_shown(number: int, answer: str) -> None:
+    verdict = judge([*GOOD[:number], answer, *GOOD[number + 1 :]])
+    assert not verdict["passed"]
+    bad = [row["id"] for row in [*verdict["prompts"], *verdict["controls"]] if not row["ok"]]
+    assert bad == [f"i{number}" if number < 6 else f"c{number - 6}"]
+
+
+def test_a_control_may_name_the_author() -> None:
+    # A lab can be the right answer to a question about anything else.
+    assert judge([*GOOD[:6], "The Xinglin Lab did.", *GOOD[7:]])["passed"]
+
+
+@pytest.mark.parametrize("loss", [2.21, math.nan, math.inf])
+def test_controls_that_became_less_likely_fail_the_gate(loss: float) -> None:
+    verdict = judge(GOOD, loss)
+    assert not verdict["passed"]
+    assert not verdict["control_loss"]["passed"]
+
+
+def test_answers_that_are_missing_are_an_error() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        judge(GOOD[:-1])
+
+
+def write(path: Path, gate: Any) -> Path:
+    path.write_text(yaml.safe_dump(gate, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def test_a_gate_is_read_from_its_file(tmp_path: Path) -> None:
+    assert IdentityGate.read(write(tmp_path / "gate.yaml", make_gate())) == QUESTIONS
+
+
+def test_a_bad_gate_is_refused_in_one_sentence_with_file_and_field(tmp_path: Path) -> None:
+    path = tmp_path / "gate.yaml"
+    gates: dict[str, Any] = {name: make_gate() for name in ("few", "fields", "language", "unshaped")}
+    gates["few"]["identity"].pop()
+    del gates["fields"]["controls"][3]["reference"]
+    gates["language"]["identity"][2]["language"] = "fr"
+    for control in gates["unshaped"]["controls"]:
+        control["shaped_like_identity"] = False
+    sentences = {
+        "few": "identity: List should have at least 6 items",
+        "fields": "controls.3.reference: Field required",
+        "language": "identity.2.language: Input should be 'zh' or 'en'",
+        "unshaped": "controls: Value error, At least two must be shaped like identity prompts",
+    }
+    for name, sentence in sentences.items():
+        with pytest.raises(MedllmError) as caught:
+            IdentityGate.read(write(path, gates[name]))
+        assert f"identity gate {path}: {sentence}" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe", None, b"just text"])
+def test_a_file_that_is_no_gate_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "gate.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(MedllmError, match="identity gate") as caught:
+        IdentityGate.read(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_gate_that_ships_is_one(repository: Path) -> None:
+    gate = IdentityGate.read(repository / "include" / "datasets" / "identity" / "gate.yaml")
+    assert {prompt.language for prompt in gate.identity} == {"zh", "en"}

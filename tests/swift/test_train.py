@@ -1,0 +1,235 @@
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from medllm_ops.compute.job import Job, JobResult, job_id
+from medllm_ops.errors import MedllmError
+from medllm_ops.files import read_json, write_json, write_json_lines
+from medllm_ops.swift.progress import Progress
+from medllm_ops.swift.recipe import StageRecipe
+from medllm_ops.swift.train import TrainRequest, train, train_stage
+
+ROWS, VAL_ROWS, STEPS = 8, 2, 4
+
+
+def save_checkpoint(output: Path, step: int) -> Path:
+    folder = output / f"checkpoint-{step}"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({"a": np.ones(4, dtype=np.float32)}, folder / "adapter_model.safetensors")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("data", b"state")
+    write_json(folder / "trainer_state.json", {"global_step": step})
+    return folder
+
+
+@dataclass
+class FakePlace:
+    """Does what ms-swift does to the disk, without training anything."""
+
+    loss: float = 2.0
+    steps: int = STEPS
+    max_steps: int = STEPS
+    rows: int = ROWS
+    last_line: bool = True
+    checkpoint: bool = True
+    found: bool = False
+    jobs: list[Job] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+
+    def run(self, job: Job, on_poll: Callable[[], Any] | None = None) -> JobResult:
+        self.jobs.append(job)
+        self.events.append("run")
+        job.write()
+        output = job.directory.parent / "output"
+        output.mkdir(exist_ok=True)
+        last = save_checkpoint(output, self.steps) if self.checkpoint else None
+        rows: list[dict[str, Any]] = [{"loss": self.loss, "global_step/max_steps": f"{self.steps}/{self.max_steps}"}]
+        if self.last_line:
+            sizes = {"train_dataset": f"1.0±0.0, size={self.rows}", "val_dataset": f"1.0±0.0, size={VAL_ROWS}"}
+            paths = {"last_model_checkpoint": last and str(last), "best_model_checkpoint": None}
+            rows.append({**sizes, **paths, "global_step": self.steps})
+        with (output / "logging.jsonl").open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        if on_poll:
+            on_poll()
+        result = JobResult(job.key, 0, seconds=2.0)
+        write_json(job.result_file, {"key": job.key, "exit_code": 0, "seconds": 2.0, "stopped": False})
+        return result
+
+    def running(self, directory: Path, key: str) -> bool:
+        return self.found
+
+    def stop(self, job_id: str) -> None:
+        self.events.append(f"stop {job_id}")
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> TrainRequest:
+    model = tmp_path / "model"
+    write_json(model / "config.json", {"model_type": "qwen2"})
+    train_file, val_file = tmp_path / "train.jsonl", tmp_path / "val.jsonl"
+    write_json_lines(train_file, [{"messages": [{"role": "assistant", "content": str(n)}]} for n in range(ROWS)])
+    write_json_lines(val_file, [{"messages": [{"role": "assistant", "content": f"v{n}"}]} for n in range(VAL_ROWS)])
+    recipe = StageRecipe(max_steps=STEPS, per_device_train_batch_size=2)
+    return TrainRequest(
+        "sft", recipe, model, "qwen2", "qwen2_5", (train_file,), (val_file,), tmp_path / "sft", tokens=80
+    )
+
+
+def test_a_training_gives_its_figures_and_its_checkpoint(request_: TrainRequest) -> None:
+    place, told = FakePlace(), list[Progress]()
+    result = train(request_, place, told.append)
+    assert (result.steps, result.max_steps, result.loss, result.rows, result.val_rows) == (4, 4, 2.0, 8, 2)
+    assert result.checkpoint == str(request_.output_dir / "checkpoint-4")
+    # 4 steps of 2 rows of 10 tokens in 2 seconds.
+    assert result.tokens_per_second == 40.0
+    assert read_json(request_.directory / "result.json")["key"] == request_.key()
+    assert "swift.cli.sft" in place.jobs[0].argv
+    assert place.jobs[0].id == job_id(request_.directory / "job")
+
+
+def test_pretraining_is_another_command(request_: TrainRequest) -> None:
+    place = FakePlace()
+    train(replace(request_, stage="pretrain"), place)
+    assert "swift.cli.pt" in place.jobs[0].argv
+
+
+def test_a_finished_training_is_not_repeated_unless_something_changed(request_: TrainRequest) -> None:
+    place = FakePlace()
+    first = train(request_, place)
+    assert train(request_, place) == first
+    assert len(place.jobs) == 1
+    train(replace(request_, system="You are a doctor."), place)
+    assert len(place.jobs) == 2
+    with request_.train_files[0].open("ab") as file:
+        file.write(b'{"messages": []}\n')
+    place.rows += 1
+    train(replace(request_, system="You are a doctor."), place)
+    assert len(place.jobs) == 3
+
+
+def test_a_model_that_was_merged_anew_is_trained_anew(request_: TrainRequest) -> None:
+    write_json(request_.model_dir / "merge.json", {"inputs": 1})
+    before = request_.key()
+    write_json(request_.model_dir / "merge.json", {"inputs": 2})
+    assert request_.key() != before
+
+
+def test_a_training_whose_checkpoint_is_gone_is_repeated(request_: TrainRequest) -> None:
+    place = FakePlace()
+    shutil.rmtree(train(request_, place).checkpoint)
+    train(request_, place)
+    assert len(place.jobs) == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        (FakePlace(last_line=False), "left no last line"),
+        (FakePlace(steps=0, max_steps=0), "stopped at step 0 of 0"),
+        (FakePlace(steps=3), "stopped at step 3 of 4"),
+        (FakePlace(loss=float("nan")), "the loss is nan at step 4: the training diverged"),
+        (FakePlace(rows=7), r"ms-swift kept \(7, 2\) rows \(train, val\) of the \(8, 2\) it was given"),
+        (FakePlace(checkpoint=False), "no last checkpoint in"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_exit_code_of_0_proves_nothing(request_: TrainRequest, place: FakePlace, sentence: str) -> None:
+    with pytest.raises(MedllmError, match=sentence):
+        train(request_, place)
+    assert not (request_.directory / "result.json").exists()
+    # The place must not take it for a success on the next try.
+    assert place.jobs[0].result() is None
+
+
+def test_a_training_goes_on_from_the_last_whole_checkpoint(request_: TrainRequest) -> None:
+    write_json(request_.directory / "key.json", {"key": request_.key()})
+    save_checkpoint(request_.output_dir, 2)
+    half = save_checkpoint(request_.output_dir, 3)
+    (half / "optimizer.pt").write_bytes(b"half")
+    place = FakePlace()
+    result = train(request_, place)
+    argv = place.jobs[0].argv
+    assert argv[argv.index("--resume_from_checkpoint") + 1] == str(request_.output_dir / "checkpoint-2")
+    assert not half.exists()
+    assert result.steps == 4
+    # Only the two steps of this attempt count for the speed.
+    assert result.tokens_per_second == 20.0
+
+
+def test_checkpoints_of_other_settings_are_cleared_away(request_: TrainRequest) -> None:
+    write_json(request_.directory / "key.json", {"key": "of other settings"})
+    save_checkpoint(request_.output_dir, 2)
+    place = FakePlace()
+    train(request_, place)
+    assert "--resume_from_checkpoint" not in place.jobs[0].argv
+    assert not (request_.output_dir / "checkpoint-2").exists()
+
+
+def test_what_still_runs_is_ended_before_anything_is_cleared(request_: TrainRequest) -> None:
+    save_checkpoint(request_.output_dir, 2)
+    place = FakePlace()
+    there = []
+    place.stop = lambda _job_id: there.append((request_.output_dir / "checkpoint-2").exists())  # type: ignore[method-assign]
+    train(request_, place)
+    assert there == [True]
+
+
+def test_a_training_that_still_runs_is_found_again_untouched(request_: TrainRequest) -> None:
+    write_json(request_.directory / "key.json", {"key": request_.key()})
+    half = save_checkpoint(request_.output_dir, 3)
+    (half / "optimizer.pt").write_bytes(b"being written")
+    job = Job(
+        "its id", request_.key(), ("swift", "--resume_from_checkpoint", "/x/checkpoint-1"), request_.directory / "job"
+    )
+    job.write()
+    place = FakePlace(found=True)
+    train(request_, place)
+    assert place.jobs == [job]
+    assert place.events == ["run"]
+    assert half.exists()
+
+
+def test_without_rows_on_both_sides_nothing_starts(request_: TrainRequest) -> None:
+    place = FakePlace()
+    request_.val_files[0].write_bytes(b"")
+    with pytest.raises(MedllmError, match="8 rows for training and 0 for validation; both must have some"):
+        train(request_, place)
+    request_.val_files[0].unlink()
+    with pytest.raises(MedllmError, match=r"val\.jsonl does not exist"):
+        train(request_, place)
+    with pytest.raises(MedllmError, match=r"no model/config\.json does not exist"):
+        train(replace(request_, model_dir=request_.model_dir / "no model"), place)
+    assert place.jobs == []
+
+
+def test_a_stage_is_trained_on_its_own_sets(request_: TrainRequest, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: r\nmodel: m\nstages: {sft: {max_steps: 4}, pretrain: {max_steps: 4}}\n")
+    dataset = tmp_path / "dataset"
+    for name in ("alpaca", "pubmed"):
+        for side, files in (("train", request_.train_files), ("val", request_.val_files)):
+            (dataset / side).mkdir(parents=True, exist_ok=True)
+            shutil.copy(files[0], dataset / side / f"{name}.jsonl")
+    sets = {"alpaca": {"stage": "sft", "tokens": 80}, "pubmed": {"stage": "other", "tokens": 9}}
+    write_json(dataset / "manifest.json", {"sets": sets})
+    arguments = (str(recipe), str(request_.model_dir), str(dataset), str(tmp_path / "out"))
+    place = FakePlace()
+    result = train_stage("sft", *arguments, place=place)
+    assert (result["stage"], result["rows"]) == ("sft", 8)
+    argv = place.jobs[0].argv
+    assert argv[argv.index("--dataset") + 1] == str(dataset / "train" / "alpaca.jsonl")
+    assert not any("pubmed" in part for part in argv)
+    with pytest.raises(MedllmError, match="has no set for stage pretrain"):
+        train_stage("pretrain", *arguments, place=place)
+    with pytest.raises(MedllmError, match="recipe r has no stage self_cognition: it has sft, pretrain"):
+        train_stage("self_cognition", *arguments, place=place)
