@@ -32,6 +32,7 @@ def plan(run: Run, place: Place) -> dict[str, Any]:
     """
     from medllm_ops.models.resolve import check_model_name, refuse_remote_code, resolve_model
     from medllm_ops.sources import list_files
+    from medllm_ops.swift.arguments import check_names
     from medllm_ops.swift.recipe import load_recipe, override
 
     parameters = run.parameters
@@ -46,6 +47,8 @@ def plan(run: Run, place: Place) -> dict[str, Any]:
     for stage in parameters.stages:
         if stage not in recipe.stages:
             raise MedllmError(f"recipe {recipe.name} has no stage {stage}: it has {', '.join(recipe.stages)}")
+        if extra := recipe.stages[stage].extra:
+            check_names("pt" if stage == "pretrain" else "sft", extra)
         recipe = override(recipe, stage, **{name: value for name, value in changes.items() if value is not None})
     model = parameters.model or recipe.model
     check_model_name(model)

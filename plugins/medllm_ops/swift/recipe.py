@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.home import include
@@ -74,6 +74,13 @@ class StageRecipe(BaseModel):
     identity_rows: int = Field(0, ge=0, description="Ours: self-cognition rows in the mix, over both sides.")
     instruction_rows: int = Field(0, ge=0, description="Ours: instruction rows in the mix, over both sides.")
     extra: dict[str, Scalar | list[Scalar]] = Field({}, description="Any further ms-swift argument, by its name.")
+
+    @field_validator("max_length", mode="before")
+    @classmethod
+    def _not_unlimited(cls, value: Any) -> Any:
+        if value == -1:
+            raise ValueError("-1 meant unlimited in ms-swift 1.x and drops every row today; leave max_length out")
+        return value
 
     @model_validator(mode="after")
     def _agree(self) -> StageRecipe:
