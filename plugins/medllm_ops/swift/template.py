@@ -40,6 +40,8 @@ def load_template(settings: TemplateSettings, pretraining: bool) -> Any:
         loss_scale="all" if pretraining else "default",
     )
     template.set_mode("train")
+    # Rows of any length are counted here; it is the export that leaves the long ones out, with that reason.
+    template.max_length = None
     return template
 
 

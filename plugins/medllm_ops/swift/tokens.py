@@ -33,7 +33,7 @@ def count(request: dict[str, Any]) -> dict[str, Any]:
 def _tokens(template: Any, row: dict[str, Any]) -> int:
     try:
         return len(encode(template, row)[0])
-    except ValueError:  # what swift's templates raise for rows they refuse
+    except (AssertionError, LookupError, TypeError, ValueError):  # what templates raise for rows they refuse
         return 0
 
 

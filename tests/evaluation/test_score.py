@@ -1,0 +1,68 @@
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medllm_ops.evaluation.score import HeldOutSet, Question, ScoredModel, ScoreRequest, score
+from medllm_ops.files import write_json_lines
+
+
+@pytest.fixture(scope="module")
+def scores(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The scores of the tiny model and of a copy whose output layer prefers nothing at all."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("score")
+    flat = Path(shutil.copytree(tiny_model, folder / "flat"))
+    model = AutoModelForCausalLM.from_pretrained(flat)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    model.save_pretrained(flat)
+    texts = [{"messages": [{"role": "assistant", "content": f"Text number {n}, 针灸。"}]} for n in range(4)]
+    turns = [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "An answer."}]
+    write_json_lines(folder / "texts.jsonl", texts)
+    write_json_lines(folder / "more.jsonl", [*texts, {"messages": [{"role": "assistant", "content": "x" * 500}]}])
+    write_json_lines(folder / "chats.jsonl", [{"messages": turns}] * 3)
+    request = ScoreRequest(
+        models=[
+            ScoredModel(label="base", path=tiny_model, ask=False),
+            ScoredModel(label="final", path=flat, ask=True),
+        ],
+        sets=[
+            HeldOutSet(name="texts", path=folder / "texts.jsonl", pretraining=True),
+            HeldOutSet(name="more", path=folder / "more.jsonl", pretraining=True),
+            HeldOutSet(name="chats", path=folder / "chats.jsonl", pretraining=False),
+        ],
+        questions=[Question(prompt="Who are you?"), Question(prompt="Who invented it?", reference="Edison.")],
+        model_type="qwen2",
+        template="qwen2_5",
+        system="",
+        max_rows=4,
+        max_new_tokens=4,
+    )
+    return score(request)
+
+
+def test_a_model_that_prefers_nothing_has_the_loss_of_guessing(scores: dict[str, Any], tiny_model: Path) -> None:
+    from transformers import AutoConfig
+
+    guessing = math.log(AutoConfig.from_pretrained(tiny_model).vocab_size)
+    for loss in [*scores["final"]["losses"].values(), scores["final"]["control_loss"]]:
+        assert loss == pytest.approx(guessing, abs=1e-4)
+    for loss in scores["base"]["losses"].values():
+        assert loss == pytest.approx(guessing, rel=0.2)
+        assert loss != pytest.approx(guessing, abs=1e-4)
+
+
+def test_no_more_rows_are_scored_than_asked_for(scores: dict[str, Any]) -> None:
+    assert scores["base"]["losses"]["texts"] == scores["base"]["losses"]["more"]
+
+
+def test_only_the_asked_model_answers_each_question(scores: dict[str, Any]) -> None:
+    assert scores["base"].keys() == {"losses"}
+    assert len(scores["final"]["answers"]) == 2
+    assert all(isinstance(answer, str) for answer in scores["final"]["answers"])
