@@ -60,6 +60,10 @@ def test_a_lost_start_tag_makes_a_piece_without_a_name() -> None:
     ]
 
 
+def test_a_start_tag_that_became_an_end_tag_makes_one_piece() -> None:
+    assert pieces("<Item>1</Item></Item>2</Item>")[1:] == [("", "</Item>2</Item>", "closed"), ("", "", "file")]
+
+
 def test_what_is_too_large_is_let_go_and_the_next_record_is_found() -> None:
     text = "<Item>" + "x" * 30_000 + "</Item><Item>2</Item>" + "y" * 30_000
     for size in (100, 64, 1 << 20):

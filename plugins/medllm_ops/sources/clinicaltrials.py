@@ -23,7 +23,7 @@ from medllm_ops.sources.study_text import Fields, WrongTypeError, has_descriptio
 from medllm_ops.sources.text import excerpt
 
 MAX_FILE_BYTES = 128 << 20
-"""A larger JSON file is refused: a page of 1,000 studies has some 17 MB. Reading takes about six times the file."""
+"""A larger JSON file is refused: a page of 1,000 studies has some 17 MB. Reading takes about eight times the file."""
 
 LICENCE = "ClinicalTrials.gov terms and conditions (public data of the U.S. National Library of Medicine)"
 

@@ -80,7 +80,7 @@ def read_studies(data: bytes) -> Iterator[Found]:
     :raises NotStudiesError: if there is no sign of a study in it.
     """
     data = data.removeprefix(b"\xef\xbb\xbf")
-    if not data.strip():
+    if not data or data.isspace():
         yield Broken(EMPTY)
         return
     try:

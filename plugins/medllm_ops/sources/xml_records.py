@@ -33,7 +33,7 @@ def cut(blocks: Iterable[bytes], names: Sequence[str], sets: Sequence[str], limi
 
     Well-formed comments, CDATA sections and processing instructions are stepped over, whatever tags they hold; one
     that does not close, or holds the beginning of another, is taken for damage and stepped into. An end tag
-    without its start tag closes a piece without a name.
+    without its start tag, but with something before it, closes a piece without a name.
 
     :param limit: the most bytes of one piece; memory stays below twice that.
     """
@@ -75,7 +75,7 @@ class _Cutter:
                 if self._name:
                     yield self._piece(data[start:at], "broken")
                     start = at
-            elif not self._name or found["end"] == self._name.encode():
+            elif found["end"] == self._name.encode() or self._is_lost_record(data[start:at]):
                 yield self._piece(data[start : self._scan], "closed")
                 start = self._scan
         else:
@@ -88,6 +88,10 @@ class _Cutter:
             start = self._scan
         self._data = data[start:]
         self._scan -= start
+
+    def _is_lost_record(self, before: bytes) -> bool:
+        # An end tag with nothing before it was a start tag, or came twice.
+        return not self._name and bool(self._head or before.strip())
 
     def _piece(self, data: bytes, end: End) -> Piece:
         if self._head or len(data) > self._limit:
