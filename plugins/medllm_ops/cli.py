@@ -110,12 +110,27 @@ def _run_chain(the_run: Run) -> None:
         started = time.monotonic()
         for number, item in enumerate(steps, start=1):
             after = steps[number].name if number < len(steps) else None
-            with progress.step(f"[{number}/{len(steps)}] {item.name}: {item.title}", after), the_run.timed(item.name):
-                item.execute(the_run, place)
+            try:
+                with (
+                    progress.step(f"[{number}/{len(steps)}] {item.name}: {item.title}", after),
+                    the_run.timed(item.name),
+                ):
+                    item.execute(the_run, place)
+            except MedllmError:
+                if item.name != "report":
+                    _report_what_there_is(the_run)
+                raise
     minutes, seconds = divmod(time.monotonic() - started, 60)
     console.print(f"\nall {len(steps)} steps passed in {minutes:.0f} min {seconds:.0f} s")
     console.print(f"report: {the_run.directory / 'report.html'}", soft_wrap=True)
     console.print(f"model:  {the_run.final_model}", soft_wrap=True)
+
+
+def _report_what_there_is(the_run: Run) -> None:
+    from medllm_ops.report.build import build_report
+
+    build_report(the_run.directory)
+    console.print(f"report of what there is: {the_run.directory / 'report.html'}", soft_wrap=True)
 
 
 def main() -> None:

@@ -253,8 +253,13 @@ class Run:
 
     def _write_timing(self, task: str, seconds: float, state: str) -> None:
         path = self.directory / "timings.json"
-        rows = [row for row in read_json(path) if row["task"] != task] if path.is_file() else []
-        write_json(path, [*rows, {"task": task, "seconds": seconds, "state": state}])
+        rows = read_json(path) if path.is_file() else []
+        earlier = next((row for row in rows if row["task"] == task), None)
+        if earlier and earlier["state"] == "success" and earlier["seconds"] > seconds and state != "failed":
+            # Repeated with nothing changed: what it took to do the work is worth more than what it took to look.
+            return
+        others = [row for row in rows if row["task"] != task]
+        write_json(path, [*others, {"task": task, "seconds": seconds, "state": state}])
 
     @property
     def plan_file(self) -> Path:
