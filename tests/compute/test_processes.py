@@ -40,6 +40,16 @@ def test_only_the_processes_of_the_job_are_ended(sleeping: dict[str, subprocess.
     assert end_job(JOB) == 0
 
 
+def test_the_oldest_process_comes_first() -> None:
+    processes = [start(JOB) for _ in range(5)]
+    try:
+        assert [process.pid for process in marked_processes(JOB)] == [process.pid for process in processes]
+    finally:
+        end_job(JOB)
+        for process in processes:
+            process.communicate()
+
+
 def test_a_spared_process_lives_on(sleeping: dict[str, subprocess.Popen[bytes]]) -> None:
     assert end_job(JOB, spare=sleeping["ours"].pid) == 0
     assert sleeping["ours"].poll() is None

@@ -41,7 +41,7 @@ def start(job: Job) -> subprocess.Popen[bytes]:
 def test_sigterm_ends_the_job_and_the_result_says_so(make_job: MakeJob, wait_until: WaitUntil) -> None:
     job = make_job(SLEEP)
     supervisor = start(job)
-    wait_until((job.directory / "ready").exists)
+    wait_until(lambda: (job.directory / "ready").exists() and (job.directory / "process.json").exists())
     pid = read_json(job.directory / "process.json")["pid"]
     assert psutil.Process(pid).ppid() == supervisor.pid
     supervisor.send_signal(signal.SIGTERM)

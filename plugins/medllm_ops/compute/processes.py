@@ -58,13 +58,18 @@ class ProcessIdentity:
 
 
 def marked_processes(job_id: str) -> Iterator[psutil.Process]:
-    """Every process of this user that carries the job's mark in its environment, and every descendant of one."""
-    found: set[psutil.Process] = set()
+    """Every process of this user that carries the job's mark in its environment, and every descendant of one.
+
+    The oldest comes first, so the supervisor hears that the job is to end before its child can end for that reason.
+    """
+    found: dict[psutil.Process, float] = {}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.environ().get(MARK) == job_id:
-                found.update([process, *process.children(recursive=True)])
-    for process in found:
+                for member in (process, *process.children(recursive=True)):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        found[member] = member.create_time()
+    for process in sorted(found, key=lambda process: (found[process], process.pid)):
         with contextlib.suppress(psutil.Error, OSError):
             # A descendant with another mark is a job of its own.
             if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK, job_id) == job_id:
