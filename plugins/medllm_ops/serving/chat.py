@@ -6,41 +6,71 @@ import os
 import secrets
 import sys
 import time
+from pathlib import Path
 
 import httpx
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.serving.registry import LOOPBACK, Service, check_alive, start_service, stop_service
+from medllm_ops.home import home
+from medllm_ops.serving.registry import LOOPBACK, Service, chat_name, check_alive, start_service, stop_service
 
 CHAT_PORT = 9101
+PASSWORD_VARIABLE = "MEDLLM_CHAT_PASSWORD"
+MINIMUM_PASSWORD = 8
 START_SECONDS = 120.0
 
 
+def password_file() -> Path:
+    """Where the generated password of the chat page is kept: it stays the same from one start to the next."""
+    return home() / "serving" / "chat_password"
+
+
+def chat_password() -> str:
+    """``MEDLLM_CHAT_PASSWORD`` if it is set, else the one in :func:`password_file`, made at first use."""
+    if given := os.environ.get(PASSWORD_VARIABLE):
+        return given
+    path = password_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(secrets.token_urlsafe(9))
+    except FileExistsError:
+        path.chmod(0o600)
+    return path.read_text(encoding="utf-8").strip()
+
+
 def start_chat(endpoint: Service, host: str = LOOPBACK, port: int = CHAT_PORT) -> Service:
-    """Start the page and wait until it answers.
+    """Start the page and wait until it answers. Its user is ``medllm``, its password :func:`chat_password`.
 
-    Its user is ``medllm``; its password is ``MEDLLM_CHAT_PASSWORD``, or generated and kept in the service's file.
-
-    :raises MedllmError: if the port is taken or the process ends; nothing is left running. Also if it shall listen
-        beyond loopback with a password of fewer than 8 characters.
+    :raises MedllmError: if the port is taken or the process ends; nothing is left running. Also if the password is
+        empty, or has fewer than 8 characters while the page shall listen beyond loopback.
     """
-    password = os.environ.get("MEDLLM_CHAT_PASSWORD") or secrets.token_urlsafe(9)
-    if host != LOOPBACK and len(password) < 8:
-        raise MedllmError(f"a chat page on {host} needs a password of at least 8 characters in MEDLLM_CHAT_PASSWORD")
-    name = f"{endpoint.name}-chat"
-    chat = Service(name, "chat", host, port, endpoint.model_name, endpoint.model, password)
-    argv = (sys.executable, "-m", "medllm_ops.serving.chat_page", endpoint.name, name)
+    password = chat_password()
+    if not password:
+        raise MedllmError(f"{password_file()} is empty: a chat page needs a password; remove the file to have one made")
+    if host != LOOPBACK and len(password) < MINIMUM_PASSWORD:
+        raise MedllmError(
+            f"a chat page on {host} can be reached from other machines: its password in {PASSWORD_VARIABLE} needs at"
+            f" least {MINIMUM_PASSWORD} characters"
+        )
+    chat = Service(chat_name(endpoint.name), "chat", host, port, endpoint.model_name, endpoint.model, password)
+    argv = (sys.executable, "-m", "medllm_ops.serving.chat_page", endpoint.name, chat.name)
     job = start_service(chat, argv, {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"})
     deadline = time.monotonic() + START_SECONDS
     try:
         while time.monotonic() < deadline:
             check_alive(job)
-            try:
-                if httpx.get(chat.url, timeout=5).status_code == httpx.codes.OK:
-                    return chat
-            except httpx.HTTPError:
-                time.sleep(0.5)
+            if _answers(chat):
+                return chat
+            time.sleep(0.5)
         raise MedllmError(f"the chat page did not answer within {START_SECONDS:.0f} s; log {job.log}")
     except BaseException:
-        stop_service(name)
+        stop_service(chat.name)
         raise
+
+
+def _answers(chat: Service) -> bool:
+    try:
+        return httpx.get(chat.url, timeout=5).status_code == httpx.codes.OK and chat.listening()
+    except httpx.TransportError:
+        return False

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +19,13 @@ from medllm_ops.home import home
 from medllm_ops.serving.chat import CHAT_PORT, start_chat
 from medllm_ops.serving.chat_page import USER
 from medllm_ops.serving.endpoint import EndpointRequest, start_endpoint
-from medllm_ops.serving.registry import LOOPBACK, Service, find_service, list_services, stop_service
+from medllm_ops.serving.registry import LOOPBACK, Service, list_services, stop_service
 from medllm_ops.swift.recipe import load_recipe
 
 serve_app = typer.Typer(no_args_is_help=True, help=__doc__)
 console = Console(highlight=False)
+WATCH_SECONDS = 2.0
+EXIT_INTERRUPTED = 130
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="The chat page's port.")]
 Host = Annotated[
@@ -50,30 +56,55 @@ def start(
         system=settings.system,
         torch_dtype=settings.torch_dtype,
     )
-    console.print(
-        f"starting {request.name}, under a minute for a small model; log: {home() / 'serving'}", soft_wrap=True
-    )
-    endpoint = start_endpoint(request)
-    services = [endpoint]
-    try:
+    console.print(f"starting {request.name}: under a minute for a small model", soft_wrap=True)
+    with _interruptible(0 if foreground else EXIT_INTERRUPTED), ExitStack() as cleanup:
+        endpoint = start_endpoint(request)
+        cleanup.callback(_stop_undisturbed, endpoint.name)
         console.print(f"endpoint  {endpoint.url}  model {endpoint.model_name}", soft_wrap=True)
-        console.print(f"API key   in {endpoint.directory / 'service.json'}", soft_wrap=True)
+        console.print(f"API key   in {endpoint.file}", soft_wrap=True)
+        services = [endpoint]
         if chat:
             services.append(start_chat(endpoint, host, port))
             console.print(f"chat      {services[-1].url}  user {USER}  password {services[-1].secret}", soft_wrap=True)
         if foreground:
             console.print("Ctrl-C ends it")
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
-            signal.pause()
+            _watch(services)
+        else:
+            console.print(f"`medllm-ops serve stop {endpoint.name}` ends it")
+            cleanup.pop_all()
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def _interruptible(exit_code: int) -> Iterator[None]:
+    """Take SIGTERM and a closed terminal like Ctrl-C, so that they leave nothing running either."""
+    for signum in _SIGNALS:
+        signal.signal(signum, signal.default_int_handler)
+    try:
+        yield
     except KeyboardInterrupt:
         console.print("ended")
-    except MedllmError:
-        foreground = True
-        raise
-    finally:
-        if foreground:
-            for service in reversed(services):
-                stop_service(service.name)
+        raise typer.Exit(exit_code) from None
+
+
+def _stop_undisturbed(name: str) -> None:
+    """End a service; a second Ctrl-C must not leave half of it."""
+    for signum in _SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+    stop_service(name)
+
+
+def _watch(services: list[Service]) -> None:
+    """Wait until the user ends it.
+
+    :raises MedllmError: if one of the services ends by itself.
+    """
+    while all(service.running() for service in services):
+        time.sleep(WATCH_SECONDS)
+    ended = next(service for service in services if not service.running())
+    raise MedllmError(f"{ended.kind} {ended.name} ended by itself; its log ended:\n{ended.log_tail()}")
 
 
 @serve_app.command()
@@ -91,8 +122,12 @@ def latest(host: Host = LOOPBACK, port: Port = CHAT_PORT, foreground: Foreground
 @serve_app.command("list")
 def list_() -> None:
     """List what is served."""
+    services = list_services()
+    if not services:
+        console.print("nothing is served")
+        return
     table = Table("name", "kind", "address", "model")
-    for service in list_services():
+    for service in services:
         table.add_row(service.name, service.kind, service.url, service.model)
     console.print(table)
 
@@ -105,17 +140,12 @@ def stop(
     """Stop a service, with every process of it; an endpoint takes its chat page along."""
     if everything == bool(name):
         raise MedllmError("give either a name or --all")
-    for service in _chosen(name):
-        stop_service(service.name)
+    names = [name] if name else [service.name for service in list_services()]
+    ended = [service for item in names for service in stop_service(item)]
+    for service in ended:
         console.print(f"stopped {service.kind} {service.name}", soft_wrap=True)
-
-
-def _chosen(name: str | None) -> list[Service]:
-    services = list_services()
-    if name is None:
-        return services
-    if find_service(name) is None:
-        raise MedllmError(
-            f"nothing called {name} is served; there is {', '.join(item.name for item in services) or 'nothing'}"
-        )
-    return [service for service in services if service.name in (name, f"{name}-chat")]
+    if name and not ended:
+        served = ", ".join(service.name for service in list_services()) or "nothing"
+        raise MedllmError(f"nothing called {name} is served; there is {served}")
+    if not ended:
+        console.print("nothing is served")

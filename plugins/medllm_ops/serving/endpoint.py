@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import sys
 import time
@@ -12,17 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
 from medllm_ops.compute.job import Job
-from medllm_ops.compute.processes import marked_processes
 from medllm_ops.errors import MedllmError
 from medllm_ops.serving.registry import (
     LOOPBACK,
     Service,
     check_alive,
     free_port,
-    listens,
     port_holder,
     start_service,
     stop_service,
@@ -98,35 +94,42 @@ def _wait(service: Service, job: Job, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         check_alive(job)
-        with contextlib.suppress(httpx.HTTPError):
+        try:
             names = model_names(service)
-            if service.model_name in names and _is_ours(service):
-                return
+        except httpx.TransportError:
+            time.sleep(0.5)
+            continue
+        except MedllmError:
+            names = []
+        ours = service.listening()
+        if ours and service.model_name in names:
+            return
+        if names or not ours:
+            answer = f"the models {', '.join(names)}" if names else "something else"
             raise MedllmError(
-                f"{service.url} answers with {names}, not {service.model_name}: {port_holder(service.port)}"
+                f"{service.url} answers with {answer}, not with {service.model_name}; port {service.port} is"
+                f" {port_holder(service.port)}; log {job.log}"
             )
+        # A backend may listen before its model is loaded.
         time.sleep(0.5)
     raise MedllmError(
-        f"endpoint {service.name} did not answer within {seconds:.0f} s; log {job.log} ends:\n{job.log_tail()}"
+        f"endpoint {service.name} did not answer with model {service.model_name} within {seconds:.0f} s;"
+        f" log {job.log} ends:\n{job.log_tail()}"
     )
 
 
 def model_names(service: Service) -> list[str]:
     """What ``/v1/models`` answers.
 
-    :raises httpx.HTTPError: if nobody answers, or not with success.
+    :raises httpx.TransportError: if nobody answers.
+    :raises MedllmError: if the answer is no list of models.
     """
     response = httpx.get(f"{service.url}/models", headers=_headers(service), timeout=10)
-    response.raise_for_status()
-    return [model["id"] for model in response.json()["data"]]
-
-
-def _is_ours(service: Service) -> bool:
-    for process in marked_processes(service.job_id):
-        with contextlib.suppress(psutil.Error):
-            if listens(process, service.port):
-                return True
-    return False
+    try:
+        response.raise_for_status()
+        return [str(model["id"]) for model in response.json()["data"]]
+    except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as error:
+        raise MedllmError(f"{service.url}/models answered with no list of models: {error}") from error
 
 
 def _headers(service: Service) -> dict[str, str]:
@@ -137,20 +140,25 @@ def ask(service: Service, messages: Sequence[dict[str, str]], max_tokens: int = 
     """Ask an endpoint; greedy, so that the same model gives the same answer.
 
     :return: ``{"answer", "tokens", "seconds"}``.
-    :raises MedllmError: if it does not answer with success.
+    :raises MedllmError: if it does not answer, or not with an answer.
     """
     started = time.monotonic()
     body = {"model": service.model_name, "messages": list(messages), "max_tokens": max_tokens, "temperature": 0}
+    where = f"endpoint {service.name} at {service.url}"
     try:
         response = httpx.post(
             f"{service.url}/chat/completions", json=body, headers=_headers(service), timeout=ANSWER_SECONDS
         )
-        response.raise_for_status()
-    except httpx.HTTPError as error:
-        raise MedllmError(f"endpoint {service.name} at {service.url} did not answer: {error}") from error
-    answer = response.json()
-    return {
-        "answer": answer["choices"][0]["message"]["content"] or "",
-        "tokens": answer["usage"]["completion_tokens"],
-        "seconds": time.monotonic() - started,
-    }
+    except httpx.TransportError as error:
+        raise MedllmError(f"{where} did not answer: {error}") from error
+    if response.is_error:
+        raise MedllmError(f"{where} refused ({response.status_code}): {response.text[:500]}")
+    try:
+        row = response.json()
+        return {
+            "answer": row["choices"][0]["message"]["content"] or "",
+            "tokens": row["usage"]["completion_tokens"],
+            "seconds": time.monotonic() - started,
+        }
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise MedllmError(f"{where} gave no answer that can be read: {response.text[:500]}") from error

@@ -38,7 +38,7 @@ def serve_model(
     proven = False
     try:
         reply = ask(service, [{"role": "user", "content": prompt}])
-        if not reply["tokens"]:
+        if not reply["answer"].strip():
             raise MedllmError(f"endpoint {name} gave an empty answer to {prompt!r}")
         proven = True
     finally:

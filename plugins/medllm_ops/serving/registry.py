@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import secrets
 import shutil
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
+from filelock import FileLock
 
-from medllm_ops.compute.job import Job, JobError, job_id
+from medllm_ops.compute.job import Job, JobError, explain_exit_code, job_id
 from medllm_ops.compute.local import LocalPlace
 from medllm_ops.compute.processes import end_job, marked_processes
 from medllm_ops.errors import MedllmError
@@ -22,6 +24,7 @@ from medllm_ops.files import read_json, write_json
 from medllm_ops.home import home
 
 LOOPBACK = "127.0.0.1"
+_log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,119}")
 
 
@@ -57,16 +60,33 @@ class Service:
         """The mark of all its processes."""
         return job_id(self.directory / "job")
 
+    @property
+    def file(self) -> Path:
+        """Where its state is kept, secret included."""
+        return self.directory / "service.json"
+
     def write(self) -> None:
         """Keep the service's state, secret included, for its owner's eyes only."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.directory.chmod(0o700)
-        write_json(self.directory / "service.json", asdict(self))
-        (self.directory / "service.json").chmod(0o600)
+        write_json(self.file, asdict(self))
+        self.file.chmod(0o600)
+
+    def log_tail(self, lines: int = 15) -> str:
+        """The last lines of its log."""
+        return Job(self.job_id, "", (), self.directory / "job").log_tail(lines)
 
     def running(self) -> bool:
         """Whether any of its processes lives."""
         return next(marked_processes(self.job_id), None) is not None
+
+    def listening(self) -> bool:
+        """Whether it is one of its own processes that holds its port."""
+        for process in marked_processes(self.job_id):
+            with contextlib.suppress(psutil.Error):
+                if listens(process, self.port):
+                    return True
+        return False
 
 
 def service_directory(name: str) -> Path:
@@ -80,31 +100,62 @@ def service_directory(name: str) -> Path:
 
 
 def find_service(name: str) -> Service | None:
-    """The service of this name, running or not."""
+    """The service of this name, running or not.
+
+    :raises MedllmError: if its file is not one that this version wrote.
+    """
     path = service_directory(name) / "service.json"
-    return Service(**read_json(path)) if path.is_file() else None
+    try:
+        return Service(**read_json(path))
+    except FileNotFoundError:
+        return None
+    except (TypeError, ValueError) as error:
+        raise MedllmError(f"{path} is not the state of a service ({error}); remove its folder") from error
 
 
 def list_services() -> list[Service]:
-    """The services that run; what is left of those that ended by themselves is cleared away."""
-    found = []
-    for path in sorted((home() / "serving").glob("*/service.json")):
-        service = Service(**read_json(path))
+    """The services that run; what is left of those that ended by themselves is cleared away, with a warning."""
+    names = sorted(path.parent.name for path in (home() / "serving").glob("*/service.json"))
+    services = [service for name in names if (service := find_service(name))]
+    return [service for service in services if service.running() or not _clear_ended(service)]
+
+
+def _clear_ended(service: Service) -> bool:
+    """Forget a service that ended by itself; return False if it was started anew meanwhile."""
+    with _lock():
+        if find_service(service.name) != service:
+            return True
         if service.running():
-            found.append(service)
-        else:
-            shutil.rmtree(path.parent)
-    return found
+            return False
+        job = Job(service.job_id, "", (), service.directory / "job")
+        result = job.result()
+        how = explain_exit_code(result.exit_code) if result else "it was killed together with its supervisor"
+        last = job.log_tail(1) or "(empty log)"
+        shutil.rmtree(service.directory, ignore_errors=True)
+    _log.warning("%s %s had ended by itself: %s; its log ended: %s", service.kind, service.name, how, last)
+    return True
 
 
-def stop_service(name: str) -> bool:
-    """End every process of a service and forget it; return whether there was one."""
-    service = find_service(name)
-    if service is None:
-        return False
+def stop_service(name: str) -> list[Service]:
+    """End every process of a service and forget it; an endpoint takes its chat page along.
+
+    :return: what was ended, the chat page first; empty if nothing has this name.
+    """
+    with _lock():
+        services = [service for service in map(find_service, (chat_name(name), name)) if service]
+        for service in services:
+            _end(service)
+    return services
+
+
+def chat_name(endpoint_name: str) -> str:
+    """The name of the chat page in front of an endpoint."""
+    return f"{endpoint_name}-chat"
+
+
+def _end(service: Service) -> None:
     end_job(service.job_id)
     shutil.rmtree(service.directory, ignore_errors=True)
-    return True
 
 
 def start_service(
@@ -115,17 +166,32 @@ def start_service(
     :param files: JSON files to put into the service's folder first, for its owner's eyes only.
     :raises MedllmError: if a service of this name runs, or the port is taken.
     """
-    earlier = find_service(service.name)
-    if earlier and earlier.running():
-        raise MedllmError(f"{earlier.kind} {service.name} already runs at {earlier.url}; stop it, or take another name")
-    check_port_free(service.host, service.port)
-    shutil.rmtree(service.directory, ignore_errors=True)
-    service.write()
-    for name, value in (files or {}).items():
-        write_json(service.directory / name, value)
-    job = Job(service.job_id, secrets.token_hex(8), argv, service.directory / "job", environment)
-    LocalPlace().submit(job)
+    with _lock():
+        earlier = find_service(service.name)
+        if earlier and earlier.running():
+            raise MedllmError(
+                f"{earlier.kind} {service.name} already runs at {earlier.url}; stop it, or take another name"
+            )
+        check_port_free(service.host, service.port)
+        shutil.rmtree(service.directory, ignore_errors=True)
+        service.write()
+        for name, value in (files or {}).items():
+            write_json(service.directory / name, value)
+            (service.directory / name).chmod(0o600)
+        job = Job(service.job_id, secrets.token_hex(8), argv, service.directory / "job", environment)
+        try:
+            LocalPlace().submit(job)
+        except BaseException:
+            _end(service)
+            raise
     return job
+
+
+def _lock() -> FileLock:
+    """Held while a service's state and its processes may disagree: it is being started, or ended."""
+    directory = home() / "serving"
+    directory.mkdir(parents=True, exist_ok=True)
+    return FileLock(directory / ".lock")
 
 
 def check_alive(job: Job) -> None:
