@@ -12,7 +12,7 @@ import pytest
 
 from medllm_ops.curation.deduplicate import normalised
 from medllm_ops.datasets.identity import PLACEHOLDERS, Identity, identity_rows
-from medllm_ops.evaluation.gates import IdentityGate
+from medllm_ops.evaluation.gates import ControlQuestion, IdentityGate, IdentityPrompt
 from medllm_ops.files import read_json_lines
 from medllm_ops.records import Dialogue
 from medllm_ops.sources import UNRECOGNISED, get_source, list_files
@@ -44,8 +44,12 @@ def demo_files(repository: Path) -> dict[str, list[Path]]:
     }
 
 
+def _questions(gate: IdentityGate) -> list[IdentityPrompt | ControlQuestion]:
+    return [*gate.identity, *gate.controls]
+
+
 def _prompts(gate: IdentityGate) -> dict[str, str]:
-    return {normalised(item.prompt): item.id for item in [*gate.identity, *gate.controls]}
+    return {normalised(item.prompt): item.id for item in _questions(gate)}
 
 
 def _known(gate: IdentityGate, texts: Iterable[str]) -> list[str]:
@@ -104,7 +108,7 @@ def test_the_gate_has_prompts_of_both_languages_and_controls_that_look_like_them
     assert {item.expect for item in gate.identity} == {"name", "author"}
     for language in ("zh", "en"):
         assert {item.expect for item in gate.identity if item.language == language} == {"name", "author"}
-    items = [*gate.identity, *gate.controls]
+    items = _questions(gate)
     assert len({item.id for item in items}) == len(items) == len(_prompts(gate))
     assert [item.prompt for item in items if item.prompt.isascii() != (item.language == "en")] == []
 
