@@ -31,7 +31,7 @@ def plan(run: Run, place: Place) -> dict[str, Any]:
     :raises MedllmError: one sentence that says what is wrong and what is allowed.
     """
     from medllm_ops.models.resolve import check_model_name, refuse_remote_code, resolve_model
-    from medllm_ops.sources import list_files
+    from medllm_ops.sources import UNRECOGNISED, get_source, list_files
     from medllm_ops.swift.arguments import check_names
     from medllm_ops.swift.recipe import load_recipe, override
 
@@ -59,6 +59,10 @@ def plan(run: Run, place: Place) -> dict[str, Any]:
     wanted = parameters.sources or list(found)
     if missing := [name for name in wanted if not found.get(name)]:
         raise MedllmError(f"{raw} has no file of {', '.join(missing)}; it has {', '.join(found) or 'none at all'}")
+    trained = {get_source(name).stage for name in wanted if name != UNRECOGNISED}
+    for stage in parameters.stages:
+        if stage in ("pretrain", "sft") and stage not in trained:
+            raise MedllmError(f"stage {stage} is on, but none of {', '.join(wanted)} has rows for it: switch it off")
     with write_whole(run.recipe_file) as file:
         values = recipe.model_dump(mode="json", exclude_none=True)
         file.write(yaml.safe_dump(values, allow_unicode=True, sort_keys=False).encode())

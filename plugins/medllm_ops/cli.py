@@ -134,10 +134,10 @@ def _report_what_there_is(the_run: Run) -> None:
 
 
 def main() -> None:
-    """The console script: a MedllmError becomes one line and an exit code."""
+    """The console script: what a user can act on becomes one line and an exit code."""
     try:
         app()
-    except MedllmError as error:
+    except (MedllmError, OSError) as error:  # an OSError is a full disk, a folder that cannot be written
         typer.echo(f"error: {error}", err=True)
         sys.exit(EXIT_ERROR)
 

@@ -204,11 +204,11 @@ def convert_source(source: str, files: Sequence[str], output_dir: str, sample: i
     :return: ``{"directory", "step", "in", "out", "dropped"}``.
     :raises MedllmError: if not one record came out.
     """
-    from medllm_ops.sources import get_source
+    from medllm_ops.sources import UNRECOGNISED, get_source
 
     conversion = convert(get_source(source), [Path(path) for path in files], Path(output_dir), sample)
     ledger = conversion.ledger
-    if not ledger.rows_out:
+    if not ledger.rows_out and source != UNRECOGNISED:
         raise MedllmError(
             f"source {source}: no good record in {len(files)} files; dropped: {dict(ledger.dropped)}; "
             f"each is in {output_dir}/rejects.jsonl"

@@ -22,12 +22,13 @@ from medllm_ops.sources import (
     pubmed,
     query_response,
     tcm_books,
+    unrecognised,
 )
 from medllm_ops.sources.base import Source
 from medllm_ops.sources.row import Row
 from medllm_ops.sources.rows import read_rows
 
-UNRECOGNISED = "unrecognised"
+UNRECOGNISED = unrecognised.NAME
 """The key of :func:`list_files` for files that no source knows."""
 ROW_FOLDER = "sft"
 ALIASES = {"tcm": "tcm_books", "disc": "disc_medllm", "swift": "messages"}
@@ -70,6 +71,8 @@ def get_source(name: str) -> Source:
 
     :raises MedllmError: if there is none, with the names there are and the closest of them.
     """
+    if name == UNRECOGNISED:
+        return unrecognised.SOURCE
     by_name = {source.name: source for source in SOURCES}
     if found := by_name.get(ALIASES.get(name, name)):
         return found
