@@ -80,13 +80,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @contextlib.contextmanager
 def _interruptible(exit_code: int) -> Iterator[None]:
     """Take SIGTERM and a closed terminal like Ctrl-C, so that they leave nothing running either."""
-    for signum in _SIGNALS:
-        signal.signal(signum, signal.default_int_handler)
+    earlier = {signum: signal.signal(signum, signal.default_int_handler) for signum in _SIGNALS}
     try:
         yield
     except KeyboardInterrupt:
         console.print("ended")
         raise typer.Exit(exit_code) from None
+    finally:
+        for signum, handler in earlier.items():
+            signal.signal(signum, handler)
 
 
 def _stop_undisturbed(name: str) -> None:
@@ -126,7 +128,9 @@ def list_() -> None:
     if not services:
         console.print("nothing is served")
         return
-    table = Table("name", "kind", "address", "model")
+    table = Table()
+    for heading in ("name", "kind", "address", "model"):
+        table.add_column(heading, overflow="fold")
     for service in services:
         table.add_row(service.name, service.kind, service.url, service.model)
     console.print(table)
