@@ -27,6 +27,7 @@ from medllm_ops.swift.environment import process_environment
 
 START_SECONDS = 600.0
 ANSWER_SECONDS = 300.0
+POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def _wait(service: Service, job: Job, seconds: float) -> None:
         try:
             names = model_names(service)
         except httpx.TransportError:
-            time.sleep(0.5)
+            time.sleep(POLL_SECONDS)
             continue
         except MedllmError:
             names = []
@@ -111,7 +112,7 @@ def _wait(service: Service, job: Job, seconds: float) -> None:
                 f" {port_holder(service.port)}; log {job.log}"
             )
         # A backend may listen before its model is loaded.
-        time.sleep(0.5)
+        time.sleep(POLL_SECONDS)
     raise MedllmError(
         f"endpoint {service.name} did not answer with model {service.model_name} within {seconds:.0f} s;"
         f" log {job.log} ends:\n{job.log_tail()}"

@@ -1,9 +1,11 @@
 """Stands in for ms-swift in the endpoint's process: ``deploy`` with canned answers, as a real HTTP server.
 
 ``FAKE_SWIFT`` says how it behaves: ``dies``, ``another model``, ``empty`` (answers), ``silent`` (never listens),
-``stubborn`` (ignores SIGTERM, and has a child that does so too), or anything else for well.
+``loads`` (listens before it has a model), ``stubborn`` (ignores SIGTERM, and has a child that does so too), or
+anything else for well.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -21,11 +23,14 @@ def deploy_main(arguments: list[str]) -> None:
     if BEHAVIOUR == "dies":
         sys.exit("RuntimeError: the weights are no weights")
     if BEHAVIOUR == "silent":
+        print("loading", flush=True)
         time.sleep(600)
     if BEHAVIOUR == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
     model = "another-model" if BEHAVIOUR == "another model" else options["served_model_name"]
+
+    lookups = itertools.count()
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self, status: int, body: bytes, kind: str = "application/json") -> None:
@@ -36,6 +41,9 @@ def deploy_main(arguments: list[str]) -> None:
             self.wfile.write(body)
 
         def do_GET(self) -> None:
+            if BEHAVIOUR == "loads" and next(lookups) < 2:
+                self.answer(503, b'{"message": "loading"}')
+                return
             self.answer(200, json.dumps({"data": [{"id": model}]}).encode())
 
         def do_POST(self) -> None:
