@@ -104,7 +104,7 @@ def test_gates_that_are_not_enforced_are_only_written_down(request_: EvaluationR
     result = evaluate_models(replace(request_, enforce_gates=False), FakePlace(name="Qwen"))
     assert not result["passed"]
     assert read_json(request_.directory / "identity.json")["enforced"] is False
-    assert read_json(request_.directory / "heldout.json")["enforced"] is False
+    assert not any(line["enforced"] for line in read_json(request_.directory / "heldout.json")["gates"])
 
 
 def test_without_self_cognition_nobody_is_asked(request_: EvaluationRequest) -> None:

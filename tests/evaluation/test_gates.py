@@ -95,6 +95,16 @@ def test_stages_that_were_not_run_are_not_judged() -> None:
     assert held_out(base=(3.0, 3.0), pretrain=(1.0, 3.0), final=(2.0, 3.0))["final keeps pubmed"] is False
 
 
+def test_a_set_of_two_rows_is_told_but_fails_nothing() -> None:
+    losses = {"base": {"pubmed": 2.0, "docx": 2.0}, "pretrain": {"pubmed": 1.5, "docx": 2.5}}
+    sets = {"pubmed": "pretrain", "docx": "pretrain"}
+    good, told = judge_held_out(sets, losses, {"pubmed": 3, "docx": 2})
+    assert (good["passed"], good["enforced"]) == (True, True)
+    assert (told["passed"], told["enforced"]) == (False, False)
+    assert "too few to judge by" in told["detail"]
+    assert not any(line["enforced"] for line in judge_held_out(sets, losses, enforced=False))
+
+
 def test_a_line_of_the_verdict_shows_the_figures() -> None:
     (line,) = judge_held_out({"pubmed": "pretrain"}, {"base": {"pubmed": 2.0}, "pretrain": {"pubmed": 1.5}})
     assert line["detail"] == "2.0000 → 1.5000 (-25.0 %)"

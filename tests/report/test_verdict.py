@@ -124,3 +124,16 @@ def test_the_reports_own_failure_last_time_is_no_gate(run_dir: Path, change: Cha
 def test_an_identity_gate_without_questions_fails(run_dir: Path, change: Change) -> None:
     change("evaluation/identity.json", lambda row: row.update(prompts=[]))
     assert failed(run_dir) == {"the model knows who it is": "0 of 0 answers"}
+
+
+def test_a_gate_that_is_not_enforced_is_told_but_decides_nothing(run_dir: Path, change: Change) -> None:
+    change("evaluation/heldout.json", lambda row: row["gates"][0].update(passed=False, enforced=False))
+    change("evaluation/identity.json", lambda row: row.update(passed=False, prompts=[], enforced=False))
+    change("serving/serving.json", lambda row: row.update(answer=" ", enforced=False))
+    report = build_report(run_dir)
+    assert report.passed
+    assert len([gate for gate in report.gates if not gate.passed]) == 4
+    page = (run_dir / "report.html").read_text(encoding="utf-8")
+    assert page.count("not enforced") == 5
+    change("serving/serving.json", lambda row: row.update(enforced=True))
+    assert not build_report(run_dir).passed

@@ -44,7 +44,7 @@ class EvaluationRequest:
 def evaluate_models(request: EvaluationRequest, place: Place) -> dict[str, Any]:
     """Score every model, judge the scores, and write both verdicts.
 
-    :return: ``{"passed", "directory"}``.
+    :return: ``{"passed", "directory"}``; ``passed`` is about every gate, enforced or not.
     :raises MedllmError: naming each gate that did not pass, if gates are enforced; the verdicts are written anyway.
     """
     manifest = read_json(request.dataset / "manifest.json")
@@ -54,30 +54,33 @@ def evaluate_models(request: EvaluationRequest, place: Place) -> dict[str, Any]:
     questions = IdentityGate.read(request.gate_file)
     scores = _scores(request, sets, questions, place)
     losses = {label: result["losses"] for label, result in scores.items()}
-    gates = judge_held_out(sets, losses)
+    rows = {name: min(request.max_rows, manifest["sets"][name]["val"]) for name in sets}
+    gates = judge_held_out(sets, losses, rows, request.enforce_gates)
     sources = {
-        name: {
-            "stage": stage,
-            "rows": min(request.max_rows, manifest["sets"][name]["val"]),
-            "losses": {label: losses[label][name] for label in losses},
-        }
+        name: {"stage": stage, "rows": rows[name], "losses": {label: losses[label][name] for label in losses}}
         for name, stage in sets.items()
     }
-    held_out = {"sources": sources, "gates": gates, "enforced": request.enforce_gates}
-    write_json(request.directory / "heldout.json", held_out)
-    failed = [f"{line['name']} ({line['detail']})" for line in gates if not line["passed"]]
+    write_json(request.directory / "heldout.json", {"sources": sources, "gates": gates})
+    failed = [f"{line['name']} ({line['detail']})" for line in gates if line["enforced"] and not line["passed"]]
+    passed = all(line["passed"] for line in gates)
     if "final" in scores:
         before = list(scores)[list(scores).index("final") - 1]
         identity = judge_identity(questions, request.identity, scores[before], scores["final"])
         write_json(request.directory / "identity.json", {**identity, "enforced": request.enforce_gates})
-        failed += [
-            f"{row['id']}: {row['after']!r}" for row in [*identity["prompts"], *identity["controls"]] if not row["ok"]
-        ]
-        if not identity["control_loss"]["passed"]:
-            failed.append(f"control loss grew by {identity['control_loss']['ratio']:.3f}")
-    if failed and request.enforce_gates:
+        passed = passed and identity["passed"]
+        if request.enforce_gates:
+            failed += _failed_answers(identity)
+    if failed:
         raise MedllmError(f"{len(failed)} gates did not pass: {'; '.join(failed)}; see {request.directory}")
-    return {"passed": not failed, "directory": str(request.directory)}
+    return {"passed": passed, "directory": str(request.directory)}
+
+
+def _failed_answers(identity: dict[str, Any]) -> list[str]:
+    answers = [*identity["prompts"], *identity["controls"]]
+    failed = [f"{row['id']}: {row['after']!r}" for row in answers if not row["ok"]]
+    if not identity["control_loss"]["passed"]:
+        failed.append(f"control loss times {identity['control_loss']['ratio']:.3f}")
+    return failed
 
 
 def _scores(

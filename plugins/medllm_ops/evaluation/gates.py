@@ -15,6 +15,7 @@ from medllm_ops.errors import MedllmError
 
 CONTROL_LOSS_RATIO = 1.1
 FINAL_LOSS_RATIO = 1.02
+ENOUGH_ROWS = 3
 
 
 class IdentityPrompt(BaseModel):
@@ -70,28 +71,38 @@ class IdentityGate(BaseModel):
             raise MedllmError(f"identity gate {path}: {' '.join(str(error).split())}") from error
 
 
-def gate(name: str, passed: bool, detail: str) -> dict[str, Any]:
-    """One line of a verdict."""
-    return {"name": name, "passed": passed, "detail": detail}
+def gate(name: str, passed: bool, detail: str, enforced: bool = True) -> dict[str, Any]:
+    """One line of a verdict; one that is not enforced is told, but fails nothing."""
+    return {"name": name, "passed": passed, "detail": detail, "enforced": enforced}
 
 
-def judge_held_out(sets: Mapping[str, str], losses: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+def judge_held_out(
+    sets: Mapping[str, str],
+    losses: Mapping[str, Mapping[str, float]],
+    rows: Mapping[str, int] | None = None,
+    enforced: bool = True,
+) -> list[dict[str, Any]]:
     """Judge held-out losses: each stage lowers those of its own sets, and the last raises none by more than 2 %.
 
     :param sets: set name to the stage that trains on it (``pretrain`` or ``sft``).
     :param losses: model label (``base``, ``pretrain``, ``sft``, ``final``; those that were run) to set to nats
         per token.
+    :param rows: set to the rows that were scored; a set of fewer than :data:`ENOUGH_ROWS` is told, not enforced.
     """
     order = [label for label in ("base", "pretrain", "sft", "final") if label in losses]
     verdict = []
     for before, after in itertools.pairwise(order):
         for name, stage in sets.items():
             old, new = losses[before][name], losses[after][name]
+            count = rows[name] if rows else ENOUGH_ROWS
             detail = f"{old:.4f} → {new:.4f} ({(new / old - 1) * 100:+.1f} %)"
+            if count < ENOUGH_ROWS:
+                detail += f", on {count} rows: too few to judge by"
+            judged = enforced and count >= ENOUGH_ROWS
             if after == stage:
-                verdict.append(gate(f"{after} lowers {name}", new < old, detail))
+                verdict.append(gate(f"{after} lowers {name}", new < old, detail, judged))
             elif after == "final":
-                verdict.append(gate(f"final keeps {name}", new <= old * FINAL_LOSS_RATIO, detail))
+                verdict.append(gate(f"final keeps {name}", new <= old * FINAL_LOSS_RATIO, detail, judged))
     return verdict
 
 

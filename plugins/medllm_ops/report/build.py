@@ -40,7 +40,7 @@ def build_report(run_dir: Path, versions: Mapping[str, str] | None = None) -> Re
     report = Report(
         **{name: getattr(collected.results, name) for name in type(collected.results).model_fields},
         gates=gates,
-        passed=all(gate.passed for gate in gates),
+        passed=all(gate.passed for gate in gates if gate.enforced),
         versions=dict(installed_versions() if versions is None else versions),
     )
     page = render(report)

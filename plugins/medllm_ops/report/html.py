@@ -44,7 +44,8 @@ def render(report: Report) -> str:
     scripts = {"plotly": get_plotlyjs(), "draw": (_FOLDER / "draw.js").read_text(encoding="utf-8")}
     return environment.get_template("report.html.jinja").render(
         report=report,
-        failed=[gate for gate in report.gates if not gate.passed],
+        failed=[gate for gate in report.gates if gate.enforced and not gate.passed],
+        told=[gate for gate in report.gates if not gate.enforced and not gate.passed],
         stages=list(dict.fromkeys([*STAGE_TITLES, *report.wanted.stages])),
         figures={stage.name: stage for stage in report.stages},
         merges={merge.stage: merge for merge in report.merges},

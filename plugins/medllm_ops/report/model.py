@@ -32,11 +32,12 @@ class Part(BaseModel):
 
 
 class Gate(Part):
-    """One condition of the verdict, and the figures that decided it."""
+    """One condition of the verdict, and the figures that decided it; one not enforced is told, but decides nothing."""
 
     name: str
     passed: bool
     detail: str
+    enforced: bool = True
 
 
 class Curve(Part):
@@ -125,6 +126,7 @@ class IdentityFigures(Part):
     """The identity gate; ``name`` is what the model is to call itself."""
 
     passed: bool
+    enforced: bool = True
     name: str = ""
     prompts: list[Answer]
     controls: list[Answer]
@@ -184,6 +186,7 @@ class ServingFigures(Part):
     answer: str
     seconds: Figure
     left_running: bool
+    enforced: bool = True
 
 
 class Timing(Part):
@@ -232,7 +235,7 @@ class Results(Part):
 
 
 class Report(Results):
-    """The results with their verdict. ``passed``: every part that was wanted is there, and every gate passed."""
+    """The results with their verdict. ``passed``: every part that was wanted is there, and every enforced gate passed."""
 
     passed: bool
     gates: list[Gate]

@@ -112,24 +112,24 @@ def _identity(identity: IdentityFigures | None) -> Iterator[Gate]:
     if identity is None:
         yield Gate(name="the model knows who it is", passed=False, detail=NOT_RUN)
         return
-    yield _answers("the model knows who it is", identity.prompts)
-    yield _answers("control questions get no name for an answer", identity.controls)
+    enforced = identity.enforced
+    yield _answers("the model knows who it is", identity.prompts, enforced)
+    yield _answers("control questions get no name for an answer", identity.controls, enforced)
     loss = identity.control_loss
     if loss is not None:
         kept = loss.ratio is not None and loss.limit is not None and loss.ratio <= loss.limit
         ratio = "not finite" if loss.ratio is None else f"{loss.ratio:.3f}"
         detail = f"loss after / before is {ratio}, at most {loss.limit}"
-        yield Gate(name="what it knew is kept", passed=kept, detail=detail)
+        yield Gate(name="what it knew is kept", passed=kept, detail=detail, enforced=enforced)
     # The file's own word counts too: it may know of a check that this report does not.
-    yield Gate(
-        name="identity gate as a whole", passed=identity.passed, detail="as evaluated" if identity.passed else "failed"
-    )
+    detail = "as evaluated" if identity.passed else "failed"
+    yield Gate(name="identity gate as a whole", passed=identity.passed, detail=detail, enforced=enforced)
 
 
-def _answers(name: str, answers: list[Answer]) -> Gate:
+def _answers(name: str, answers: list[Answer], enforced: bool) -> Gate:
     good = sum(answer.ok for answer in answers)
     detail = f"{good} of {len(answers)} answers"
-    return Gate(name=name, passed=bool(answers) and good == len(answers), detail=detail)
+    return Gate(name=name, passed=bool(answers) and good == len(answers), detail=detail, enforced=enforced)
 
 
 def _serving(results: Results) -> Iterator[Gate]:
@@ -138,4 +138,5 @@ def _serving(results: Results) -> Iterator[Gate]:
     if serving is not None and not serving.answer.strip():
         detail = f"{serving.served_model_name} gave an empty answer"
     passed = serving is not None and bool(serving.answer.strip())
-    yield Gate(name="the model is served and answers", passed=passed, detail=detail)
+    enforced = serving is None or serving.enforced
+    yield Gate(name="the model is served and answers", passed=passed, detail=detail, enforced=enforced)

@@ -51,6 +51,7 @@ def serve_model(
         "prompt": prompt,
         **reply,
         "left_running": keep,
+        "enforced": settings.enforce_gates,
     }
     write_json(Path(output_dir, "serving.json"), result)
     return result
