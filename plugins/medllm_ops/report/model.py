@@ -235,7 +235,7 @@ class Results(Part):
 
 
 class Report(Results):
-    """The results with their verdict. ``passed``: every part that was wanted is there, and every enforced gate passed."""
+    """The results with their verdict: every part that was wanted is there, and every enforced gate passed."""
 
     passed: bool
     gates: list[Gate]
