@@ -16,7 +16,7 @@ from medllm_ops.sources.base import Parsed
 SHINGLE = 5
 JACCARD_LIMIT = 0.5
 HAN_LIMIT = 160
-"""Below 360 of the 440 tokens a demo text may have: a document here has at most 2.3 SmolLM2 tokens a Han character."""
+"""Below the 440 tokens that a demo text may have: a text here has at most 2.64 SmolLM2 tokens a Han character."""
 WORD_LIMIT = 160
 
 READERS = [("tcm_books/*.txt", "tcm_books"), ("docx/*.docx", "docx")]
