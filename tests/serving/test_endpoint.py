@@ -292,3 +292,12 @@ def test_an_empty_answer_of_a_chat_model_is_text(stranger: http.server.Threading
 def test_the_interpreter_of_this_environment_serves(request_for: RequestFor, serving_processes: Processes) -> None:
     start_endpoint(request_for())
     assert {process.cmdline()[0] for process in serving_processes()} == {sys.executable}
+
+
+def test_code_of_a_model_is_not_executed_unless_allowed(request_for: RequestFor, serving_processes: Processes) -> None:
+    request = request_for()
+    (request.model / "modeling_own.py").write_text("")
+    with pytest.raises(MedllmError, match=r"modeling_own\.py is code that comes with the model"):
+        start_endpoint(request)
+    assert_nothing_left(serving_processes)
+    assert start_endpoint(replace(request, allow_remote_code=True)).listening()

@@ -45,17 +45,7 @@ def start(
     foreground: Foreground = False,
 ) -> None:
     """Serve a model folder."""
-    settings = load_recipe(recipe)
-    if not model.is_dir():
-        raise MedllmError(f"model folder {model} does not exist")
-    request = EndpointRequest(
-        name=name or model.resolve().name,
-        model=model.resolve(),
-        model_type=settings.model_type,
-        template=settings.template,
-        system=settings.system,
-        torch_dtype=settings.torch_dtype,
-    )
+    request = EndpointRequest.of_recipe(name or model.resolve().name, model.resolve(), load_recipe(recipe))
     console.print(f"starting {request.name}: under a minute for a small model", soft_wrap=True)
     with _interruptible(0 if foreground else EXIT_INTERRUPTED), ExitStack() as cleanup:
         endpoint = start_endpoint(request)

@@ -14,6 +14,8 @@ import httpx
 
 from medllm_ops.compute.job import Job
 from medllm_ops.errors import MedllmError
+from medllm_ops.models.resolve import refuse_remote_code
+from medllm_ops.models.resolve import refuse_remote_code
 from medllm_ops.serving.registry import (
     LOOPBACK,
     Service,
@@ -24,6 +26,7 @@ from medllm_ops.serving.registry import (
     stop_service,
 )
 from medllm_ops.swift.environment import process_environment
+from medllm_ops.swift.recipe import Recipe
 
 START_SECONDS = 600.0
 ANSWER_SECONDS = 300.0
@@ -36,7 +39,9 @@ class EndpointRequest:
 
     :param name: the service's name, for ``serve list`` and ``serve stop``.
     :param port: None takes a free one.
+    :param allow_remote_code: let the model's folder bring Python code of its own: ms-swift always executes such code.
     :param backend: ms-swift's ``infer_backend``: ``transformers``, or ``vllm``, ``sglang``, ``lmdeploy`` on GPUs.
+    :param allow_remote_code: serve a folder that brings Python code of its own, which ms-swift executes.
     """
 
     name: str
@@ -48,13 +53,17 @@ class EndpointRequest:
     port: int | None = None
     host: str = LOOPBACK
     backend: str = "transformers"
+    allow_remote_code: bool = False
 
 
 def start_endpoint(request: EndpointRequest, start_seconds: float = START_SECONDS) -> Service:
     """Start an endpoint and wait until it answers.
 
-    :raises MedllmError: if the port is taken, the process ends, or another model answers; nothing is left running.
+    :raises MedllmError: if the model brings code of its own that is not allowed, the port is taken, the process ends,
+        or another model answers; nothing is left running.
     """
+    if not request.allow_remote_code:
+        refuse_remote_code(request.model)
     key = secrets.token_urlsafe(24)
     # A name that nobody else can answer with tells this endpoint from one that had the port before.
     model_name = f"{request.name}-{secrets.token_hex(3)}"

@@ -21,20 +21,13 @@ def serve_model(
 
     An endpoint of the same name, left by an earlier run, is stopped first.
 
-    :return: ``{"url", "served_model_name", "prompt", "answer", "seconds", "tokens", "left_running"}``.
-    :raises MedllmError: if it does not start, or gives an empty answer; nothing is left running then.
+    :return: ``{"url", "served_model_name", "prompt", "answer", "seconds", "tokens", "left_running", "enforced"}``.
+    :raises MedllmError: if it does not start, or gives no token, or nothing but blanks where the recipe enforces its
+        gates; nothing is left running then.
     """
     settings = load_recipe(recipe)
     stop_service(name)
-    request = EndpointRequest(
-        name=name,
-        model=Path(model),
-        model_type=settings.model_type,
-        template=settings.template,
-        system=settings.system,
-        torch_dtype=settings.torch_dtype,
-    )
-    service = start_endpoint(request)
+    service = start_endpoint(EndpointRequest.of_recipe(name, Path(model), settings))
     proven = False
     try:
         reply = ask(service, [{"role": "user", "content": prompt}])
