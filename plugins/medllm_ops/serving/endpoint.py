@@ -15,7 +15,6 @@ import httpx
 from medllm_ops.compute.job import Job
 from medllm_ops.errors import MedllmError
 from medllm_ops.models.resolve import refuse_remote_code
-from medllm_ops.models.resolve import refuse_remote_code
 from medllm_ops.serving.registry import (
     LOOPBACK,
     Service,
@@ -39,9 +38,8 @@ class EndpointRequest:
 
     :param name: the service's name, for ``serve list`` and ``serve stop``.
     :param port: None takes a free one.
-    :param allow_remote_code: let the model's folder bring Python code of its own: ms-swift always executes such code.
     :param backend: ms-swift's ``infer_backend``: ``transformers``, or ``vllm``, ``sglang``, ``lmdeploy`` on GPUs.
-    :param allow_remote_code: serve a folder that brings Python code of its own, which ms-swift executes.
+    :param allow_remote_code: let the model's folder bring Python code of its own: ms-swift always executes such code.
     """
 
     name: str
@@ -55,13 +53,28 @@ class EndpointRequest:
     backend: str = "transformers"
     allow_remote_code: bool = False
 
+    @classmethod
+    def of_recipe(cls, name: str, model: Path, recipe: Recipe) -> EndpointRequest:
+        """Serve a model as the recipe says that it was trained."""
+        return cls(
+            name=name,
+            model=model,
+            model_type=recipe.model_type,
+            template=recipe.template,
+            system=recipe.system,
+            torch_dtype=recipe.torch_dtype,
+            allow_remote_code=recipe.allow_remote_code,
+        )
+
 
 def start_endpoint(request: EndpointRequest, start_seconds: float = START_SECONDS) -> Service:
     """Start an endpoint and wait until it answers.
 
-    :raises MedllmError: if the model brings code of its own that is not allowed, the port is taken, the process ends,
-        or another model answers; nothing is left running.
+    :raises MedllmError: if the model's folder is missing or brings code of its own that is not allowed, the port is
+        taken, the process ends, or another model answers; nothing is left running.
     """
+    if not request.model.is_dir():
+        raise MedllmError(f"model folder {request.model} does not exist")
     if not request.allow_remote_code:
         refuse_remote_code(request.model)
     key = secrets.token_urlsafe(24)
