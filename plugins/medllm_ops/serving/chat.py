@@ -12,7 +12,15 @@ import httpx
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.home import home
-from medllm_ops.serving.registry import LOOPBACK, Service, chat_name, check_alive, start_service, stop_service
+from medllm_ops.serving.registry import (
+    LOOPBACK,
+    Service,
+    chat_name,
+    check_alive,
+    check_port_free,
+    start_service,
+    stop_service,
+)
 
 CHAT_PORT = 9101
 PASSWORD_VARIABLE = "MEDLLM_CHAT_PASSWORD"
@@ -39,11 +47,11 @@ def chat_password() -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
-def start_chat(endpoint: Service, host: str = LOOPBACK, port: int = CHAT_PORT) -> Service:
-    """Start the page and wait until it answers. Its user is ``medllm``, its password :func:`chat_password`.
+def check_chat(host: str, port: int) -> str:
+    """Refuse a page that could not or must not be started, before a model is loaded for it; return its password.
 
-    :raises MedllmError: if the port is taken or the process ends; nothing is left running. Also if the password is
-        empty, or has fewer than 8 characters while the page shall listen beyond loopback.
+    :raises MedllmError: if the port is taken, the password is empty, or it has fewer than 8 characters while the page
+        shall listen beyond loopback.
     """
     password = chat_password()
     if not password:
@@ -53,6 +61,16 @@ def start_chat(endpoint: Service, host: str = LOOPBACK, port: int = CHAT_PORT) -
             f"a chat page on {host} can be reached from other machines: its password in {PASSWORD_VARIABLE} needs at"
             f" least {MINIMUM_PASSWORD} characters"
         )
+    check_port_free(host, port)
+    return password
+
+
+def start_chat(endpoint: Service, host: str = LOOPBACK, port: int = CHAT_PORT) -> Service:
+    """Start the page and wait until it answers. Its user is ``medllm``, its password :func:`chat_password`.
+
+    :raises MedllmError: as :func:`check_chat`, or if the process ends; nothing is left running.
+    """
+    password = check_chat(host, port)
     chat = Service(chat_name(endpoint.name), "chat", host, port, endpoint.model_name, endpoint.model, password)
     argv = (sys.executable, "-m", "medllm_ops.serving.chat_page", endpoint.name, chat.name)
     job = start_service(chat, argv, {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"})

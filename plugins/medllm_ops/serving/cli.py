@@ -16,7 +16,7 @@ from rich.table import Table
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.home import home
-from medllm_ops.serving.chat import CHAT_PORT, start_chat
+from medllm_ops.serving.chat import CHAT_PORT, check_chat, start_chat
 from medllm_ops.serving.chat_page import USER
 from medllm_ops.serving.endpoint import EndpointRequest, start_endpoint
 from medllm_ops.serving.registry import LOOPBACK, Service, list_services, stop_service
@@ -46,6 +46,8 @@ def start(
 ) -> None:
     """Serve a model folder."""
     request = EndpointRequest.of_recipe(name or model.resolve().name, model.resolve(), load_recipe(recipe))
+    if chat:
+        check_chat(host, port)
     console.print(f"starting {request.name}: under a minute for a small model", soft_wrap=True)
     with _interruptible(0 if foreground else EXIT_INTERRUPTED), ExitStack() as cleanup:
         endpoint = start_endpoint(request)

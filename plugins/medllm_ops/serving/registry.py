@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import re
 import secrets
@@ -220,9 +221,8 @@ def check_port_free(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise MedllmError(
-                f"port {port} on {host} cannot be used ({error.strerror}): {port_holder(port)}"
-            ) from error
+            why = port_holder(port) if error.errno == errno.EADDRINUSE else error.strerror
+            raise MedllmError(f"port {port} on {host} cannot be used: {why}") from error
 
 
 def port_holder(port: int) -> str:
