@@ -78,17 +78,13 @@ def test_a_page_for_this_machine_takes_any_password(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_taken_port_is_refused_with_its_holder(stranger: int) -> None:
-    with pytest.raises(
-        MedllmError, match=rf"port {stranger} on 127.0.0.1 .*: held .*\(pid {os.getpid()}\)"
-    ):
+    with pytest.raises(MedllmError, match=rf"port {stranger} on 127.0.0.1 .*: held .*\(pid {os.getpid()}\)"):
         start_chat(ENDPOINT, port=stranger)
     assert list_services() == []
 
 
 def test_an_address_that_this_machine_has_not_is_named() -> None:
-    with pytest.raises(
-        MedllmError, match=r"on 203\.0\.113\.1 cannot be used: Cannot assign requested address"
-    ):
+    with pytest.raises(MedllmError, match=r"on 203\.0\.113\.1 cannot be used: Cannot assign requested address"):
         check_chat("203.0.113.1", free_port())
 
 
