@@ -8,7 +8,13 @@ from typing import Any
 from airflow.sdk import DAG, XComArg, chain, get_current_context, task
 
 from medllm_ops.chain import STEPS, Step
-from medllm_ops.operators import DatasetConvertOperator, MergeLoraOperator, ServeOperator, SwiftSftOperator
+from medllm_ops.operators import (
+    ChainStepOperator,
+    DatasetConvertOperator,
+    MergeLoraOperator,
+    ServeOperator,
+    SwiftSftOperator,
+)
 from medllm_ops.operators.params import form
 
 
@@ -36,33 +42,20 @@ def planned(*keys: str) -> str:
     return f"{{{{ ti.xcom_pull(task_ids='plan', key='tasks'){path} }}}}"
 
 
-def run_step(step: Step) -> Any:
-    """A task that runs one step of the chain in the worker itself."""
-
-    @task(
-        task_id=step.name,
-        task_display_name=step.title,
-        trigger_rule="all_done" if step.name == "report" else "none_failed",
-    )
-    def run(run_dir: str) -> Any:
-        from medllm_ops.chain import execute
-
-        return execute(step.name, run_dir)
-
-    return run(planned("run_dir"))
-
-
 def make_task(step: Step, plan: XComArg) -> Any:
     """The task of a step: one of the four operators, or the step itself."""
-    operators = {"convert": DatasetConvertOperator, "serve": ServeOperator}
-    operator = operators.get(step.name) or (SwiftSftOperator if step.name == step.stage else MergeLoraOperator)
     common: dict[str, Any] = {"task_id": step.name, "task_display_name": step.title, "trigger_rule": "none_failed"}
     if step.name == "convert":
-        return operator.partial(**common, map_index_template="{{ task.source }}").expand_kwargs(plan)
+        return DatasetConvertOperator.partial(**common, map_index_template="{{ task.source }}").expand_kwargs(plan)
     if step.stage or step.name == "serve":
+        training = SwiftSftOperator if step.name == step.stage else MergeLoraOperator
+        operator = ServeOperator if step.name == "serve" else training
         fields = {field: planned(step.name, field) for field in operator.template_fields}
         return operator(**common, **fields, retries=1, retry_delay=timedelta(seconds=30))
-    return run_step(step)
+    if step.name == "report":
+        # A run that failed has a report too; as the last task it then fails the run.
+        common["trigger_rule"] = "all_done"
+    return ChainStepOperator(**common, step=step.name, run_dir=planned("run_dir"))
 
 
 with DAG(

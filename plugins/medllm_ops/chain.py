@@ -207,7 +207,7 @@ def evaluate(run: Run, place: Place) -> dict[str, Any]:
         dataset=run.dataset,
         gate_file=run.gate_file,
         identity=run.parameters.identity,
-        directory=run.directory / "evaluation",
+        directory=run.evaluation,
         enforce_gates=recipe.enforce_gates,
     )
     return evaluate_models(request, place)

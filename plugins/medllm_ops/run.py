@@ -243,15 +243,16 @@ class Run:
     def timed(self, task: str) -> Iterator[None]:
         """Write down in ``timings.json`` how long a task took and how it ended, also while it runs."""
         started = time.monotonic()
-        self._write_timing(task, 0.0, "running")
+        self.write_timing(task, 0.0, "running")
         state = "failed"
         try:
             yield
             state = "success"
         finally:
-            self._write_timing(task, time.monotonic() - started, state)
+            self.write_timing(task, time.monotonic() - started, state)
 
-    def _write_timing(self, task: str, seconds: float, state: str) -> None:
+    def write_timing(self, task: str, seconds: float, state: str) -> None:
+        """Keep how long a task took, in seconds, and its state: running, success or failed."""
         path = self.directory / "timings.json"
         rows = read_json(path) if path.is_file() else []
         earlier = next((row for row in rows if row["task"] == task), None)
@@ -290,6 +291,11 @@ class Run:
     def base_model(self) -> Path:
         """The folder of the model that the run starts from."""
         return Path(read_json(self.plan_file)["model"])
+
+    @property
+    def evaluation(self) -> Path:
+        """The scores and the verdicts on them."""
+        return self.directory / "evaluation"
 
     def converted(self, source: str) -> Path:
         """A source's records and rejects."""

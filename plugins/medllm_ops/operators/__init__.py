@@ -3,6 +3,13 @@
 from medllm_ops.operators.convert import DatasetConvertOperator
 from medllm_ops.operators.merge import MergeLoraOperator
 from medllm_ops.operators.serve import ServeOperator
+from medllm_ops.operators.step import ChainStepOperator
 from medllm_ops.operators.train import SwiftSftOperator
 
-__all__ = ["DatasetConvertOperator", "MergeLoraOperator", "ServeOperator", "SwiftSftOperator"]
+__all__ = [
+    "ChainStepOperator",
+    "DatasetConvertOperator",
+    "MergeLoraOperator",
+    "ServeOperator",
+    "SwiftSftOperator",
+]

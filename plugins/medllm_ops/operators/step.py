@@ -1,0 +1,43 @@
+"""``ChainStepOperator``: a step of the chain that has no operator of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+
+from medllm_ops.compute.job import job_id
+from medllm_ops.compute.places import place_for
+from medllm_ops.operators.timings import record_timings
+
+
+class ChainStepOperator(BaseOperator):
+    """Runs one step of :mod:`medllm_ops.chain` on a run that was planned; returns its small JSON.
+
+    :param step: the step's name, such as ``deduplicate`` or ``evaluate``.
+    :param run_dir: the run's folder. (templated)
+    """
+
+    template_fields: Sequence[str] = ("run_dir",)
+
+    def __init__(self, *, step: str, run_dir: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.step = step
+        self.run_dir = run_dir
+
+    def execute(self, context: Context) -> Any:
+        """Run the step."""
+        from medllm_ops import chain
+
+        if self.step == "report":
+            record_timings(context, self.run_dir)
+        return chain.execute(self.step, self.run_dir)
+
+    def on_kill(self) -> None:
+        """End the evaluation's job, the only one that such a step starts."""
+        from medllm_ops.run import Run
+
+        run = Run.open(Path(self.run_dir))
+        place_for(run.parameters.where).stop(job_id(run.evaluation / "job"))

@@ -1,0 +1,124 @@
+"""The chain test: the real DAG with real ms-swift on a tiny model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from medllm_ops.compute.processes import MARK
+from medllm_ops.files import count_lines, read_json
+
+Airflow = Callable[..., subprocess.CompletedProcess[str]]
+CONFIGURATION = {"recipe": "tiny", "run_name": "chain", "name_en": "TestBuddy"}
+KEYS = {"stages", "merges", "heldout", "identity", "ledger", "model", "serving", "versions", "seconds"}
+
+
+def marked() -> list[str]:
+    """The marks of all running jobs of this user."""
+    marks = []
+    for process in psutil.process_iter():
+        try:
+            marks += [mark] if (mark := process.environ().get(MARK)) else []
+        except (psutil.Error, OSError):
+            continue
+    return marks
+
+
+@pytest.fixture(scope="module")
+def finished(airflow: Airflow) -> subprocess.CompletedProcess[str]:
+    before = marked()
+    done = airflow("dags", "test", "medllm_train", "-c", json.dumps(CONFIGURATION))
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert sorted(marked()) == sorted(before)
+    return done
+
+
+@pytest.fixture(scope="module")
+def report(finished: subprocess.CompletedProcess[str], medllm_home: Path) -> dict[str, Any]:
+    return dict(read_json(medllm_home / "runs" / "latest" / "report.json"))
+
+
+def test_the_report_has_what_other_programs_rely_on(report: dict[str, Any]) -> None:
+    assert report.keys() >= KEYS
+    assert report["passed"]
+    assert [stage["name"] for stage in report["stages"]] == ["pretrain", "sft", "self_cognition"]
+    for stage in report["stages"]:
+        assert stage["steps"] == stage["max_steps"] == 4
+        assert stage["tokens_per_second"] > 0
+    assert [merge["stage"] for merge in report["merges"]] == ["pretrain", "sft", "self_cognition"]
+    assert all(merge["passed"] and merge["max_abs_diff"] <= merge["tolerance"] for merge in report["merges"])
+    assert set(report["heldout"]["pubmed"]) == {"base", "pretrain", "sft", "final"}
+    assert len(report["identity"]["prompts"]) >= 6
+    assert len(report["identity"]["controls"]) >= 6
+    assert report["serving"]["left_running"] is False
+    assert report["versions"]["ms-swift"] == "4.6.0"
+
+
+def test_the_ledger_accounts_for_every_raw_record(report: dict[str, Any], medllm_home: Path) -> None:
+    run = medllm_home / "runs" / "chain"
+    for row in report["ledger"]:
+        assert row["in"] == row["out"] + sum(row["dropped"].values()), row
+    for folder in (run / "convert").iterdir():
+        (row,) = [row for row in report["ledger"] if row["step"] == f"convert {folder.name}"]
+        assert count_lines(folder / "records.jsonl") == row["out"]
+        assert count_lines(folder / "rejects.jsonl") == sum(row["dropped"].values())
+    identifiers = {
+        json.loads(line)["id"]
+        for side in ("train", "val")
+        for path in (run / "dataset" / side).glob("*.jsonl")
+        for line in path.read_text(encoding="utf-8").splitlines()
+    }
+    # Retracted, deleted and superseded papers are in no file that trains or judges.
+    assert "pubmed:90000047" not in identifiers
+    assert "pubmed:90000071" not in identifiers
+
+
+def test_no_text_is_on_both_sides(report: dict[str, Any], medllm_home: Path) -> None:
+    dataset = medllm_home / "runs" / "chain" / "dataset"
+    for path in (dataset / "val").glob("*.jsonl"):
+        train = set((dataset / "train" / path.name).read_text(encoding="utf-8").splitlines())
+        val = set(path.read_text(encoding="utf-8").splitlines())
+        assert val
+        assert not train & val
+
+
+def test_the_models_name_is_filled_in(report: dict[str, Any], medllm_home: Path) -> None:
+    rows = (medllm_home / "runs" / "chain" / "dataset" / "train" / "self_cognition.jsonl").read_text(encoding="utf-8")
+    assert "TestBuddy" in rows
+    assert "{{" not in rows
+
+
+def test_the_tasks_have_their_times(report: dict[str, Any]) -> None:
+    assert {"convert", "pretrain", "merge_sft", "evaluate", "serve"} <= {row["task"] for row in report["timings"]}
+
+
+def test_a_second_run_of_the_same_name_does_nothing_again(
+    report: dict[str, Any], airflow: Airflow, medllm_home: Path
+) -> None:
+    run = medllm_home / "runs" / "chain"
+    results = [*run.glob("stages/*/result.json"), *run.glob("merged/*/merge.json"), run / "dataset" / "manifest.json"]
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in results}
+    done = airflow("dags", "test", "medllm_train", "-c", json.dumps(CONFIGURATION | {"serve": True}))
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in results} == before
+
+
+def test_a_bad_value_is_refused_before_anything_starts(airflow: Airflow, medllm_home: Path) -> None:
+    done = airflow("dags", "test", "medllm_train", "-c", json.dumps({"learning_rate": 5, "run_name": "never"}))
+    assert done.returncode != 0
+    assert "0.01" in done.stdout
+    assert not (medllm_home / "runs" / "never").exists()
+
+
+def test_other_parameters_under_a_taken_name_are_refused(
+    report: dict[str, Any], airflow: Airflow, medllm_home: Path
+) -> None:
+    done = airflow("dags", "test", "medllm_train", "-c", json.dumps({"recipe": "demo", "run_name": "chain"}))
+    assert done.returncode != 0
+    assert "run chain exists with other parameters" in done.stdout
