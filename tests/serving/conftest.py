@@ -47,6 +47,14 @@ def home_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield from use_home(monkeypatch, tmp_path / "home")
 
 
+@pytest.fixture(scope="module")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One home for what a whole module shares, with the stand-in for ms-swift."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("PYTHONPATH", str(FAKE))
+        yield from use_home(monkeypatch, tmp_path_factory.mktemp("serving") / "home")
+
+
 @pytest.fixture
 def serving_home(home_dir: Path) -> Path:
     return home_dir

@@ -33,6 +33,7 @@ EXAMPLES = [
     "Explain in two sentences what a randomised trial is.",
     "感冒时应该注意什么？",
 ]
+NO_ANSWER = "The model did not answer / 模型没有回答"
 MAX_TOKENS = 512
 CONCURRENT_ANSWERS = 4
 STYLE = Path(__file__).with_name("chat_page.css")
@@ -92,9 +93,11 @@ def build_page(endpoint: Service, password: str) -> Any:
                         answer += part
                         yield answer
         except OpenAIError as error:
-            raise gradio.Error(f"The model did not answer: {error}", print_exception=False) from error
+            # As text: an error that is raised would leave gradio's input field disabled.
+            yield f"{answer}\n\n({NO_ANSWER}: {error})".lstrip()
+            return
         if not answer:
-            yield "(the model gave no answer / 模型没有回答)"
+            yield f"({NO_ANSWER})"
 
     with gradio.Blocks(title=f"{endpoint.name} · medllm-ops", analytics_enabled=False, fill_width=True) as page:
         gradio.Markdown(f"# {endpoint.name}", elem_id="model-name")
@@ -102,7 +105,8 @@ def build_page(endpoint: Service, password: str) -> Any:
         chat = gradio.ChatInterface(
             reply,
             examples=EXAMPLES,
-            run_examples_on_click=True,
+            # Only fills the field: gradio would not keep a conversation that begins with an example it runs.
+            run_examples_on_click=False,
             cache_examples=False,
             save_history=True,
             concurrency_limit=CONCURRENT_ANSWERS,
@@ -159,6 +163,8 @@ def main(endpoint_name: str, chat_name: str) -> None:
         css_paths=STYLE,
         app_kwargs={"middleware": [Middleware(PolicyMiddleware)]},
         footer_links=[],
+        # It would keep every call in the browser, readable by anyone, and offer to upload it.
+        run_history=False,
         share=False,
         ssr_mode=False,
         quiet=True,

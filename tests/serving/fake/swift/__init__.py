@@ -2,7 +2,7 @@
 
 ``FAKE_SWIFT`` says how it behaves: ``dies``, ``another model``, ``empty`` (answers), ``silent`` (never listens),
 ``loads`` (listens before it has a model), ``stubborn`` (ignores SIGTERM, and has a child that does so too), or
-anything else for well.
+anything else for well. Asked to ``talk for ever`` or to ``break down``, it does.
 """
 
 import itertools
@@ -52,6 +52,9 @@ def deploy_main(arguments: list[str]) -> None:
                 self.answer(400, b'{"message": "API key error"}')
                 return
             turns = request["messages"]
+            if "break down" in turns[-1]["content"]:
+                self.answer(500, b'{"message": "out of memory"}')
+                return
             text = "" if BEHAVIOUR == "empty" else f"turn {len(turns)}: you said {turns[-1]['content']!r}"
             if request.get("stream"):
                 self.stream(text)
