@@ -42,6 +42,10 @@ def use_home(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[Path]:
     assert left == [], "the test left processes running that `serve stop` does not find"
 
 
+def put_stand_in_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(FAKE), os.environ.get("PYTHONPATH")))))
+
+
 @pytest.fixture(autouse=True)
 def home_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield from use_home(monkeypatch, tmp_path / "home")
@@ -51,7 +55,7 @@ def home_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One home for what a whole module shares, with the stand-in for ms-swift."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setenv("PYTHONPATH", str(FAKE))
+        put_stand_in_first(monkeypatch)
         yield from use_home(monkeypatch, tmp_path_factory.mktemp("serving") / "home")
 
 
@@ -69,7 +73,7 @@ def serving_processes(home_dir: Path) -> Callable[[], list[psutil.Process]]:
 @pytest.fixture
 def fake_swift(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Endpoints that start from now on run the stand-in; the argument says how it behaves."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(FAKE), os.environ.get("PYTHONPATH")))))
+    put_stand_in_first(monkeypatch)
 
     def behave(behaviour: str = "") -> None:
         monkeypatch.setenv("FAKE_SWIFT", behaviour)
