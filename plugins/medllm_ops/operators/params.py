@@ -36,6 +36,9 @@ def form() -> dict[str, Param]:
         schema = {key: value for key, value in properties[name].items() if key not in ("default", "description")}
         if options := schema.pop("anyOf", None):
             schema["type"] = [option["type"] for option in options]
+        if schema["type"] == "array":
+            # A list that is left empty in the form arrives as null.
+            schema["type"] = ["array", "null"]
         if "const" in schema:
             schema["enum"] = [schema.pop("const")]
         params[name] = Param(
