@@ -205,6 +205,11 @@ def test_a_conversation_is_there_after_a_reload_and_unreadable_on_the_disk(signe
     assert signed_in.evaluate("indexedDB.databases().then(found => found.map(one => one.name))") == []
 
 
+def test_there_is_no_page_that_keeps_and_uploads_every_call(signed_in: Page, services: tuple[Service, Service]) -> None:
+    assert signed_in.request.get(f"{services[1].url}/config").status == 200
+    assert signed_in.request.get(f"{services[1].url}/gradio_api/runs").status == 404
+
+
 def test_a_model_that_breaks_down_is_told_and_the_next_question_answered(signed_in: Page) -> None:
     ask(signed_in, "Please break down")
     expect(answers(signed_in)).to_contain_text("(The model did not answer / 模型没有回答: ")
