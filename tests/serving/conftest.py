@@ -9,9 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from medllm_ops.compute.processes import marked_processes
 from medllm_ops.serving.endpoint import EndpointRequest
-from medllm_ops.serving.registry import Service, stop_service
+from medllm_ops.serving.registry import stop_service
 
 WAIT_SECONDS = 30.0
 FAKE = Path(__file__).with_name("fake")
@@ -47,7 +46,7 @@ def put_stand_in_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def home_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def serving_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield from use_home(monkeypatch, tmp_path / "home")
 
 
@@ -60,14 +59,9 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def serving_home(home_dir: Path) -> Path:
-    return home_dir
-
-
-@pytest.fixture
-def serving_processes(home_dir: Path) -> Callable[[], list[psutil.Process]]:
+def serving_processes(serving_home: Path) -> Callable[[], list[psutil.Process]]:
     """What runs of this test's services."""
-    return lambda: processes_of(home_dir)
+    return lambda: processes_of(serving_home)
 
 
 @pytest.fixture
@@ -90,11 +84,6 @@ def model_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def endpoint_request(model_dir: Path, fake_swift: Callable[[str], None]) -> EndpointRequest:
-    return EndpointRequest("demo", model_dir)
-
-
-@pytest.fixture
 def request_for(model_dir: Path, fake_swift: Callable[[str], None]) -> Callable[..., EndpointRequest]:
     """A request to serve a model folder that only the stand-in can serve."""
 
@@ -102,17 +91,6 @@ def request_for(model_dir: Path, fake_swift: Callable[[str], None]) -> Callable[
         return EndpointRequest(name=name, model=model_dir, model_type="qwen2", template="qwen2_5", **changes)  # type: ignore[arg-type]
 
     return make
-
-
-@pytest.fixture
-def nothing_left(home_dir: Path) -> Callable[[str], bool]:
-    """Whether a service has neither a process nor a file any more."""
-
-    def check(name: str) -> bool:
-        service = Service(name, "endpoint", "127.0.0.1", 1, "", "", "")
-        return not list(marked_processes(service.job_id)) and not service.directory.exists()
-
-    return check
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from medllm_ops.swift.recipe import load_recipe
 
 serve_app = typer.Typer(no_args_is_help=True, help=__doc__)
 console = Console(highlight=False)
-WATCH_SECONDS = 2.0
+WATCH_SECONDS = 1.0
 EXIT_INTERRUPTED = 130
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="The chat page's port.")]
