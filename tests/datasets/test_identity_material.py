@@ -14,7 +14,7 @@ from medllm_ops.curation.deduplicate import normalised
 from medllm_ops.datasets.identity import PLACEHOLDERS, Identity, identity_rows
 from medllm_ops.evaluation.gates import ControlQuestion, IdentityGate, IdentityPrompt
 from medllm_ops.files import read_json_lines
-from medllm_ops.records import Dialogue
+from medllm_ops.records import Dialogue, Document
 from medllm_ops.sources import UNRECOGNISED, get_source, list_files
 
 IDENTITY = Identity(name_zh="〈模型〉", name_en="<model>", author_zh="〈作者〉", author_en="<author>")
@@ -62,6 +62,13 @@ def _user_turns(files: dict[str, list[Path]]) -> list[str]:
     records = [item for name, paths in files.items() for path in paths for item in get_source(name).parse(path)]
     dialogues = [record for record in records if isinstance(record, Dialogue)]
     return [message.content for dialogue in dialogues for message in dialogue.messages if message.role == "user"]
+
+
+def _texts(files: dict[str, list[Path]]) -> list[str]:
+    """Every text of the records: whole documents, and each turn of a dialogue whoever speaks."""
+    records = [item for name, paths in files.items() for path in paths for item in get_source(name).parse(path)]
+    turns = [turn.content for record in records if isinstance(record, Dialogue) for turn in record.messages]
+    return [record.text for record in records if isinstance(record, Document)] + turns
 
 
 def test_the_rows_are_questions_and_answers_in_chinese_and_english(rows: list[dict[str, Any]]) -> None:
@@ -122,6 +129,16 @@ def test_no_prompt_of_the_gate_is_trained_on(
     assert len(turns) > 200
     assert _known(gate, [row["query"] for row in rows]) == []
     assert _known(gate, turns) == []
+
+
+def test_no_text_of_the_demo_holds_a_prompt_of_the_gate(gate: IdentityGate, repository: Path) -> None:
+    # Inside a classic, an abstract, a document or an answer it would be trained on just as well.
+    files = list_files(repository / "include" / "datasets" / "demo")
+    assert {"pubmed", "clinicaltrials", "tcm_books", "docx", "alpaca", "deepctrl", "disc_medllm"} <= files.keys()
+    texts = _texts(files)
+    assert len(texts) > 700
+    known = {id_: text for prompt, id_ in _prompts(gate).items() for text in texts if prompt in normalised(text)}
+    assert known == {}
 
 
 def test_a_prompt_is_known_again_in_other_width_and_spacing(gate: IdentityGate) -> None:
