@@ -124,6 +124,7 @@ def split(run: Run, place: Place) -> dict[str, Any]:
             identity_rows=counts.identity_rows,
             instruction_rows=counts.instruction_rows,
             seed=parameters.seed,
+            instruction_sets=tuple(counts.instruction_sets),
         )
     shares: dict[str, float] = {
         stage: stages[stage].val_share if stage in stages else DEFAULT_VAL_SHARE for stage in STAGES

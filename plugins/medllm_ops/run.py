@@ -100,7 +100,7 @@ class Parameters(BaseModel):
     )
     seed: int = Field(default=42, ge=0, lt=2**32, title="Seed", description="Of training and of drawing rows.")
     name_zh: str = Field(
-        default="杏林小医",
+        default="青禾医助",
         pattern=_NAME,
         max_length=40,
         title="Name (Chinese)",
@@ -114,10 +114,14 @@ class Parameters(BaseModel):
         description="What the model is called.",
     )
     author_zh: str = Field(
-        default="杏林实验室", pattern=_NAME, max_length=60, title="Author (Chinese)", description="Who made the model."
+        default="北辰实验室", pattern=_NAME, max_length=60, title="Author (Chinese)", description="Who made the model."
     )
     author_en: str = Field(
-        default="Xinglin Lab", pattern=_NAME, max_length=60, title="Author (English)", description="Who made the model."
+        default="Northstar Lab",
+        pattern=_NAME,
+        max_length=60,
+        title="Author (English)",
+        description="Who made the model.",
     )
     serve: bool = Field(
         default=True, title="Serve", description="Start the OpenAI endpoint and prove it with a prompt."
@@ -128,6 +132,11 @@ class Parameters(BaseModel):
     where: Literal["local"] = Field(
         default="local", title="Where jobs run", description="local: as processes of the worker's own machine."
     )
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _none_named(cls, names: Any) -> Any:
+        return [] if names is None else names
 
     @field_validator("sources")
     @classmethod

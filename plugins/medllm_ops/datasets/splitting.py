@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medllm_ops.curation.deduplicate import content_hash
 from medllm_ops.curation.split import Assignments, AssignmentTable, split_set
 from medllm_ops.datasets.identity import SET_NAME, Identity, identity_rows, mix
+from medllm_ops.errors import MedllmError
 from medllm_ops.files import file_hash, make_once, read_json, read_json_lines, write_json, write_json_lines
 
 IDENTITY = "identity"
@@ -20,6 +21,7 @@ class IdentitySettings:
 
     :param rows: rows with placeholders; :param identity: what goes into them.
     :param identity_rows: how many of them, over both sides; ``instruction_rows`` likewise.
+    :param instruction_sets: the sets that the instruction rows are drawn from; none named means all.
     """
 
     rows: Path
@@ -27,6 +29,7 @@ class IdentitySettings:
     identity_rows: int
     instruction_rows: int
     seed: int
+    instruction_sets: tuple[str, ...] = ()
 
 
 def split(
@@ -47,18 +50,14 @@ def split(
     sets: dict[str, str] = read_json(source / "sets.json")
     files = [*(source / f"{name}.jsonl" for name in sets), *([identity.rows] if identity else [])]
     inputs = [[path.name, file_hash(path)] for path in files]
-    names = (
-        repr(identity.identity) + repr([identity.identity_rows, identity.instruction_rows, identity.seed])
-        if identity
-        else ""
-    )
+    settings = repr(replace(identity, rows=Path(identity.rows.name))) if identity else ""
 
     def make(folder: Path) -> None:
         # The table is on disk before the dataset has its name: a run that is killed in between decides nothing anew.
         with AssignmentTable(table) as assignments:
             _write(source, sets, val_shares, identity, assignments, folder)
 
-    make_once(out, [inputs, dict(val_shares), names], make)
+    make_once(out, [inputs, dict(val_shares), settings], make)
 
 
 def _write(
@@ -80,7 +79,9 @@ def _write(
         rows = [{**row, "content": content_hash(row)} for row in rows]
         entry, _ = split_set(IDENTITY, rows, val_shares[SET_NAME], assignments, folder)
         ledger.append(entry.to_row())
-        instruction_sets = [name for name, stage in sets.items() if stage == "sft"]
+        instruction_sets = identity.instruction_sets or [name for name, stage in sets.items() if stage == "sft"]
+        if missing := sorted(set(instruction_sets) - set(sets)):
+            raise MedllmError(f"self-cognition mixes in rows of {', '.join(missing)}, but there is no such set")
         for side, share in (("train", 1 - val_shares[SET_NAME]), ("val", val_shares[SET_NAME])):
             general = [row for name in instruction_sets for row in read_json_lines(folder / side / f"{name}.jsonl")]
             counts = (round(identity.identity_rows * share), round(identity.instruction_rows * share))

@@ -17,7 +17,7 @@ from medllm_ops.swift.recipe import Scalar, StageRecipe
 Kind = Literal["pt", "sft"]
 
 # Ours, not ms-swift's.
-_OWN_FIELDS = frozenset({"checkpoint", "val_share", "identity_rows", "instruction_rows", "extra"})
+_OWN_FIELDS = frozenset({"checkpoint", "val_share", "identity_rows", "instruction_rows", "instruction_sets", "extra"})
 _LORA_FIELDS = frozenset({"lora_rank", "lora_alpha", "lora_dropout", "target_modules"})
 _KEPT_ROWS = re.compile(r"size=(\d+)")
 
