@@ -146,3 +146,23 @@ def test_a_prompt_is_known_again_in_other_width_and_spacing(gate: IdentityGate) 
     chinese = next(item for item in gate.controls if item.language == "zh")
     disguised = [english.prompt.upper().replace(" ", "  "), chinese.prompt.replace("？", " ?\n")]
     assert _known(gate, disguised) == sorted((english.id, chinese.id))
+
+
+def _parts(text: str, language: str) -> set[str]:
+    """What a question is made of: its characters in Chinese, its words in English."""
+    letters = "".join(character if character.isalnum() else " " for character in text.lower())
+    return set(letters.replace(" ", "")) if language == "zh" else set(letters.split())
+
+
+def test_no_row_asks_what_the_gate_asks_in_nearly_the_same_words(
+    gate: IdentityGate, rows: list[dict[str, Any]]
+) -> None:
+    """A prompt of the same words in another order would measure memory too: at most half of the parts are shared."""
+    alike = []
+    for item in gate.identity:
+        asked = _parts(item.prompt, item.language)
+        for row in rows:
+            trained = _parts(row["query"], row["tag"])
+            if row["tag"] == item.language and len(asked & trained) > 0.5 * len(asked | trained):
+                alike.append((item.prompt, row["query"]))
+    assert alike == []
