@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import groupby
 from typing import Any
 
-from airflow.sdk import DAG, XComArg, chain, get_current_context, task
+from airflow.sdk import DAG, TaskGroup, XComArg, chain, get_current_context, task
 
 from medllm_ops.chain import STEPS, Step
 from medllm_ops.operators import (
@@ -16,6 +17,15 @@ from medllm_ops.operators import (
     SwiftSftOperator,
 )
 from medllm_ops.operators.params import form
+
+# What a person sees of the graph and of the grid before opening a group.
+GROUPS = {
+    "data": "Sources to dataset",
+    "stage_pretrain": "Continued pretraining",
+    "stage_sft": "Instruction tuning",
+    "stage_self_cognition": "Self-cognition",
+    "proof": "Evaluate and serve",
+}
 
 
 @task(task_id="plan", task_display_name="Check the parameters, fetch the model")
@@ -42,9 +52,17 @@ def planned(*keys: str) -> str:
     return f"{{{{ ti.xcom_pull(task_ids='plan', key='tasks'){path} }}}}"
 
 
+def group_of(step: Step) -> str:
+    """The group that shows the step."""
+    if step.stage:
+        return f"stage_{step.stage}"
+    return "proof" if step.name in ("evaluate", "serve", "report") else "data"
+
+
 def make_task(step: Step, plan: XComArg) -> Any:
     """The task of a step: one of the four operators, or the step itself."""
-    common: dict[str, Any] = {"task_id": step.name, "task_display_name": step.title, "trigger_rule": "none_failed"}
+    title = step.title[0].upper() + step.title[1:]
+    common: dict[str, Any] = {"task_id": step.name, "task_display_name": title, "trigger_rule": "none_failed"}
     if step.name == "convert":
         return DatasetConvertOperator.partial(**common, map_index_template="{{ task.source }}").expand_kwargs(plan)
     if step.stage or step.name == "serve":
@@ -74,4 +92,9 @@ evaluated, served and asked. The run's folder, with `report.html`, is in the log
 """,
 ):
     plan = make_plan()
-    chain(plan, *(make_task(step, plan) for step in STEPS[1:]))
+    tasks = []
+    for name, steps in groupby(STEPS[1:], key=group_of):
+        # Tasks keep the names of their steps: `airflow tasks test medllm_train evaluate`.
+        with TaskGroup(name, prefix_group_id=False, group_display_name=GROUPS[name]):
+            tasks += [make_task(step, plan) for step in steps]
+    chain(plan, *tasks)
