@@ -2,14 +2,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.swift.arguments import check_names
-from medllm_ops.swift.command import Command, build, parse_kept_rows
-from medllm_ops.swift.recipe import StageRecipe, list_recipes, load_recipe
+from medllm_ops.swift.command import Command, build, parse_kept_rows, parse_logged_rows
+from medllm_ops.swift.recipe import DEEPSPEED_NAMES, Scheduler, StageRecipe, TunerType, list_recipes, load_recipe
 
 
 @pytest.fixture
@@ -48,6 +47,25 @@ def test_the_trainer_is_started_without_a_launcher_above_it(files: dict[str, Pat
     assert command(files, kind="pt").argv[2] == "swift.cli.pt"
 
 
+def test_deepspeed_and_several_processes_get_torchrun_with_a_port_of_their_own(files: dict[str, Path]) -> None:
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node")
+    assert command(files, StageRecipe(max_steps=3, deepspeed="zero2")).argv[:8] == (
+        *launcher,
+        "1",
+        "-m",
+        "swift.cli.sft",
+    )
+    built = command(files, processes=4, device="cuda")
+    assert built.argv[:8] == (*launcher, "4", "-m", "swift.cli.sft")
+    assert flag(built, "use_cpu") is None
+
+
+def test_processes_without_a_gpu_must_not_train_apart(files: dict[str, Path]) -> None:
+    assert flag(command(files, processes=2, device="cpu"), "use_cpu") == ["true"]
+    with pytest.raises(MedllmError, match="2 processes need a device"):
+        command(files, processes=2)
+
+
 def test_what_the_chain_promises_is_in_every_command(files: dict[str, Path]) -> None:
     built = command(files)
     assert flag(built, "add_version") == ["false"]
@@ -55,6 +73,8 @@ def test_what_the_chain_promises_is_in_every_command(files: dict[str, Path]) -> 
     assert flag(built, "create_checkpoint_symlink") == ["false"]
     assert flag(built, "save_only_model") == ["false"]
     assert flag(built, "check_model") == ["false"]
+    assert flag(built, "strict") == ["true"]
+    assert flag(built, "report_to") == ["none"]
     assert flag(built, "dataset") == [str(files["train"])]
     assert flag(built, "val_dataset") == [str(files["val"])]
     assert (flag(built, "fp16"), flag(built, "bf16")) == (["false"], ["false"])
@@ -101,6 +121,25 @@ def test_a_path_that_could_fall_through_to_a_hub_is_refused(files: dict[str, Pat
         command(files, train_files=[path])
 
 
+def test_an_output_folder_and_a_deepspeed_file_are_absolute_too(files: dict[str, Path]) -> None:
+    with pytest.raises(MedllmError, match="output must be an absolute path"):
+        command(files, output_dir=Path("output"))
+    with pytest.raises(MedllmError, match=r"/no/zero2.json must be an absolute path that exists"):
+        command(files, StageRecipe(max_steps=3, deepspeed="/no/zero2.json"))
+    built = command(files, StageRecipe(max_steps=3, deepspeed=str(files["train"])))
+    assert flag(built, "deepspeed") == [str(files["train"])]
+
+
+def test_a_text_that_looks_like_a_flag_stays_a_text(files: dict[str, Path]) -> None:
+    built = command(files, system="--output_dir=/x")
+    assert "--system=--output_dir=/x" in built.argv
+    assert flag(command(files, system="You are -- kind."), "system") == ["You are -- kind."]
+
+
+def test_mixed_precision_can_be_asked_for(files: dict[str, Path]) -> None:
+    assert flag(command(files, StageRecipe(max_steps=3, extra={"bf16": True})), "bf16") == ["true"]
+
+
 def test_a_resume_names_its_checkpoint(files: dict[str, Path]) -> None:
     assert flag(command(files, resume_from=files["model"]), "resume_from_checkpoint") == [str(files["model"])]
     assert flag(command(files), "resume_from_checkpoint") is None
@@ -119,37 +158,62 @@ def test_the_kept_rows_are_read_from_the_last_line() -> None:
         parse_kept_rows({"train_dataset": line["train_dataset"]})
 
 
-def test_unknown_arguments_are_named_with_what_they_are_called_now(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MEDLLM_HOME", str(tmp_path_factory.mktemp("home")))
-    check_names("sft", ["learning_rate", "use_liger_kernel"])
-    with pytest.raises(MedllmError, match=r"sft_type \(now tuner_type.*lerning_rate \(did you mean learning_rate"):
-        check_names("sft", ["sft_type", "lerning_rate"])
+def test_with_packing_the_kept_rows_are_read_from_what_was_printed() -> None:
+    def attempt(rows: int) -> str:
+        sets = {"train_dataset": rows, "val_dataset": 4}
+        lines = "[INFO:swift] {}: Dataset({{\n    features: ['messages', 'lengths'],\n    num_rows: {}\n}})\n"
+        return "".join(lines.format(name, number) for name, number in sets.items())
+
+    assert parse_logged_rows(attempt(15) + "killed\n" + attempt(16)) == (16, 4)
+    with pytest.raises(MedllmError, match="does not say how many rows of val_dataset"):
+        parse_logged_rows(attempt(16).partition("[INFO:swift] val")[0])
+
+
+# Parses commands without loading a model, and tells the names that typed fields and recipes take for granted.
+ASK_MS_SWIFT = """
+import json, sys
+from pathlib import Path
+import swift
+from swift import PretrainArguments, SftArguments
+from swift.arguments.base_args.base_args import get_supported_tuners
+from swift.model import MODEL_MAPPING
+from swift.template import TEMPLATE_MAPPING
+from transformers import HfArgumentParser
+from transformers.trainer_utils import SchedulerType
+for cls in (PretrainArguments, SftArguments):
+    cls.__post_init__ = lambda self: None
+rest, systems = {}, {}
+for name, (kind, *argv) in json.loads(Path(sys.argv[1]).read_text()).items():
+    parser = HfArgumentParser(PretrainArguments if kind == "pt" else SftArguments)
+    arguments, rest[name] = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+    systems[name] = arguments.system
+answer = {
+    "rest": rest, "systems": systems, "tuners": sorted(get_supported_tuners()), "types": list(MODEL_MAPPING),
+    "templates": list(TEMPLATE_MAPPING), "schedulers": [each.value for each in SchedulerType],
+    "deepspeed": [file.stem for file in Path(swift.__file__).with_name("config").glob("zero*.json")],
+}
+Path(sys.argv[2]).write_text(json.dumps(answer))
+"""
 
 
 def test_ms_swift_itself_knows_every_argument_of_every_recipe(files: dict[str, Path], tmp_path: Path) -> None:
-    """One process that imports ms-swift parses the command of each stage that ships, without loading a model."""
-    commands = {}
-    for name in list_recipes():
-        for stage, settings in load_recipe(name).stages.items():
+    recipes = [load_recipe(name) for name in list_recipes()]
+    commands = {"system": ["sft", *command(files, system="--seed=7").argv[3:]]}
+    for recipe in recipes:
+        for stage, settings in recipe.stages.items():
             kind = "pt" if stage == "pretrain" else "sft"
-            commands[f"{name} {stage}"] = [kind, *command(files, settings, kind).argv[3:]]
+            argv = command(files, settings, kind).argv
+            commands[f"{recipe.name} {stage}"] = [kind, *argv[argv.index(f"swift.cli.{kind}") + 1 :]]
     (tmp_path / "commands.json").write_text(json.dumps(commands), encoding="utf-8")
-    script = (
-        "import json, sys, dataclasses\n"
-        "from transformers import HfArgumentParser\n"
-        "from swift import PretrainArguments, SftArguments\n"
-        "for cls in (PretrainArguments, SftArguments): cls.__post_init__ = lambda self: None\n"
-        "for name, (kind, *argv) in json.load(open(sys.argv[1])).items():\n"
-        "    parser = HfArgumentParser(PretrainArguments if kind == 'pt' else SftArguments)\n"
-        "    _, rest = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)\n"
-        "    print(name, rest)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "commands.json")], capture_output=True, text=True, check=False
-    )
+    argv = (sys.executable, "-c", ASK_MS_SWIFT, str(tmp_path / "commands.json"), str(tmp_path / "answer.json"))
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    lines = [line for line in done.stdout.splitlines() if line.startswith(tuple(list_recipes()))]
-    assert len(lines) == len(commands)
-    assert all(line.endswith("[]") for line in lines), lines
+    answer = json.loads((tmp_path / "answer.json").read_text())
+    assert answer["rest"] == {name: [] for name in commands}
+    assert answer["systems"]["system"] == "--seed=7"
+    assert set(get_args(TunerType)) <= set(answer["tuners"])
+    assert set(get_args(Scheduler)) <= set(answer["schedulers"])
+    assert sorted(DEEPSPEED_NAMES) == sorted(answer["deepspeed"])
+    for recipe in recipes:
+        assert recipe.model_type in answer["types"]
+        assert recipe.template in answer["templates"]

@@ -42,6 +42,7 @@ class FakePlace:
     last_line: bool = True
     checkpoint: bool = True
     found: bool = False
+    log: str = ""
     jobs: list[Job] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
 
@@ -49,6 +50,7 @@ class FakePlace:
         self.jobs.append(job)
         self.events.append("run")
         job.write()
+        job.log.write_text(self.log)
         output = job.directory.parent / "output"
         output.mkdir(exist_ok=True)
         last = save_checkpoint(output, self.steps) if self.checkpoint else None
@@ -101,6 +103,16 @@ def test_pretraining_is_another_command(request_: TrainRequest) -> None:
     place = FakePlace()
     train(replace(request_, stage="pretrain"), place)
     assert "swift.cli.pt" in place.jobs[0].argv
+
+
+def test_with_packing_rows_are_counted_and_not_packed_sequences(request_: TrainRequest) -> None:
+    packed = request_.recipe.model_copy(update={"packing": True, "attn_impl": "flash_attn"})
+    log = "{}: Dataset({{\n    features: ['lengths'],\n    num_rows: {}\n}})\n"
+    place = FakePlace(rows=3, log=log.format("train_dataset", ROWS) + log.format("val_dataset", VAL_ROWS))
+    assert train(replace(request_, recipe=packed), place).rows == ROWS
+    place = FakePlace(log=log.format("train_dataset", ROWS - 1) + log.format("val_dataset", VAL_ROWS))
+    with pytest.raises(MedllmError, match=r"kept \(7, 2\) rows"):
+        train(replace(request_, recipe=packed, system="another"), place)
 
 
 def test_a_finished_training_is_not_repeated_unless_something_changed(request_: TrainRequest) -> None:

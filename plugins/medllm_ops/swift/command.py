@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.swift.environment import process_environment
-from medllm_ops.swift.recipe import Scalar, StageRecipe
+from medllm_ops.swift.recipe import DEEPSPEED_NAMES, Scalar, StageRecipe
 
 Kind = Literal["pt", "sft"]
 
@@ -20,6 +20,7 @@ Kind = Literal["pt", "sft"]
 _OWN_FIELDS = frozenset({"checkpoint", "val_share", "identity_rows", "instruction_rows", "instruction_sets", "extra"})
 _LORA_FIELDS = frozenset({"lora_rank", "lora_alpha", "lora_dropout", "target_modules"})
 _KEPT_ROWS = re.compile(r"size=(\d+)")
+_LOGGED_ROWS = r"{name}: Dataset\(\{{[^}}]*?num_rows: (\d+)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +44,23 @@ def build(
     val_files: Sequence[Path],
     output_dir: Path,
     resume_from: Path | None = None,
+    processes: int = 1,
+    device: Literal["cpu", "cuda"] | None = None,
 ) -> Command:
     """The command of one training.
 
     ``python -m swift.cli.sft`` is what the ``swift`` launcher starts; starting it directly leaves out a parent that
-    dies on SIGTERM while the trainer lives on.
+    dies on SIGTERM while the trainer lives on. DeepSpeed and more than one process need torchrun above them.
 
-    :raises MedllmError: if a path is not absolute or does not exist: ms-swift would look for it on the hub.
+    :param processes: training processes on this machine, one a GPU.
+    :param device: what they train on; None lets ms-swift find it, which it does rightly for one process only.
+    :raises MedllmError: if a path is not absolute or does not exist (ms-swift would look for it on the hub), or if
+        ``device`` is not said for several processes.
     """
-    for path in (model_dir, *train_files, *val_files, *([resume_from] if resume_from else [])):
-        if not path.is_absolute() or not path.exists():
-            raise MedllmError(f"{path} must be an absolute path that exists")
+    _check_paths(stage, [model_dir, *train_files, *val_files, *([resume_from] if resume_from else [])], output_dir)
+    if processes > 1 and device is None:
+        # On a machine without a GPU, each process would train a model of its own, all in the same folder.
+        raise MedllmError(f"{processes} processes need a device: cpu or cuda")
     arguments: dict[str, Any] = {
         "model": str(model_dir),
         "model_type": model_type,
@@ -65,6 +72,9 @@ def build(
         "dataset": [str(path) for path in train_files],
         "val_dataset": [str(path) for path in val_files],
         "split_dataset_ratio": 0,
+        # A row that cannot be encoded ends the training at its start. Otherwise ms-swift drops it with exit code 0, or
+        # trains on another one in its place.
+        "strict": True,
         "load_from_cache_file": False,
         "output_dir": str(output_dir),
         "add_version": False,
@@ -76,13 +86,27 @@ def build(
         "dataloader_num_workers": 0,
         "save_strategy": "steps",
         "eval_strategy": "steps",
+        "use_cpu": True if device == "cpu" else None,
+        **({"fp16": False, "bf16": False} if torch_dtype == "float32" else {}),
         **_stage_arguments(stage),
         **stage.extra,
     }
-    if torch_dtype == "float32":
-        arguments |= {"fp16": False, "bf16": False}
-    argv = (sys.executable, "-m", f"swift.cli.{kind}", *_flags(arguments))
+    launcher: tuple[str, ...] = (sys.executable, "-m")
+    if processes > 1 or stage.deepspeed:
+        # Standalone: it finds a free port, so that jobs beside each other do not meet.
+        launcher += ("torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m")
+    argv = (*launcher, f"swift.cli.{kind}", *_flags(arguments))
     return Command(argv, process_environment(output_dir.parent / "cache"))
+
+
+def _check_paths(stage: StageRecipe, inputs: Sequence[Path], output_dir: Path) -> None:
+    if stage.deepspeed and stage.deepspeed not in DEEPSPEED_NAMES:
+        inputs = [*inputs, Path(stage.deepspeed)]
+    for path in inputs:
+        if not path.is_absolute() or not path.exists():
+            raise MedllmError(f"{path} must be an absolute path that exists")
+    if not output_dir.is_absolute():
+        raise MedllmError(f"{output_dir} must be an absolute path")
 
 
 def _stage_arguments(stage: StageRecipe) -> dict[str, Any]:
@@ -100,9 +124,17 @@ def _flags(arguments: Mapping[str, Scalar | list[Scalar] | None]) -> list[str]:
     for name, value in arguments.items():
         if value is None:
             continue
-        values = value if isinstance(value, list) else [value]
-        flags += [f"--{name}", *(str(item).lower() if isinstance(item, bool) else str(item) for item in values)]
+        values = [_text(item) for item in (value if isinstance(value, list) else [value])]
+        if len(values) == 1 and values[0].startswith("-"):
+            # Its own word would be taken for a flag.
+            flags.append(f"--{name}={values[0]}")
+        else:
+            flags += [f"--{name}", *values]
     return flags
+
+
+def _text(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def parse_kept_rows(summary: Mapping[str, Any]) -> tuple[int, int]:
@@ -118,4 +150,19 @@ def parse_kept_rows(summary: Mapping[str, Any]) -> tuple[int, int]:
                 f"ms-swift does not say how many rows of {name} it kept: {json.dumps(dict(summary))[:200]}"
             )
         kept.append(int(found[1]))
+    return kept[0], kept[1]
+
+
+def parse_logged_rows(log: str) -> tuple[int, int]:
+    """The rows that ms-swift kept, from what it printed: the only place where packing leaves their number.
+
+    :param log: the job's log; of several attempts in it, the last one counts.
+    :raises MedllmError: if the log does not say.
+    """
+    kept = []
+    for name in ("train_dataset", "val_dataset"):
+        found = re.findall(_LOGGED_ROWS.format(name=name), log)
+        if not found:
+            raise MedllmError(f"the log of ms-swift does not say how many rows of {name} it kept")
+        kept.append(int(found[-1]))
     return kept[0], kept[1]

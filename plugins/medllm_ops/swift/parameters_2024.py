@@ -28,6 +28,6 @@ SUCCESSORS: dict[str, str] = {
     "additional_trainable_parameters": "now trainable_parameters",
     "lora_dtype": "the same name, with float16, bfloat16 or float32; AUTO is: leave it out",
     "lora_target_modules": "now target_modules; ALL is all-linear, DEFAULT is gone: list the modules",
-    "save_total_limit": "the same name; left out keeps all",
+    "save_total_limit": "the same name, from 2; left out, ms-swift keeps all and a recipe keeps 2",
     "resume_from_checkpoint": "the same name; the chain sets it",
 }

@@ -15,7 +15,7 @@ from medllm_ops.compute.job import Job, Place, job_id
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import count_lines, file_hash, read_json, text_hash, to_json_line, write_json
 from medllm_ops.swift.checkpoints import is_whole, last_whole_checkpoint, step_of
-from medllm_ops.swift.command import build, parse_kept_rows
+from medllm_ops.swift.command import build, parse_kept_rows, parse_logged_rows
 from medllm_ops.swift.progress import Progress, read_end, read_progress
 from medllm_ops.swift.recipe import StageRecipe, load_recipe
 
@@ -113,7 +113,7 @@ def train(request: TrainRequest, place: Place, on_progress: Callable[[Progress],
         first_step = _resumed_step(job)
     outcome = place.run(job, _Watch(request, on_progress, first_step))
     try:
-        result = _verify(request, key, rows, val_rows, outcome.seconds, _resumed_step(job))
+        result = _verify(request, job, rows, val_rows, outcome.seconds)
     except MedllmError:
         # It ended with exit code 0 and is no success: the next try must not take it for one.
         job.result_file.unlink(missing_ok=True)
@@ -255,9 +255,7 @@ class _Watch:
         log.info("%s: %s", self._stage, progress)
 
 
-def _verify(
-    request: TrainRequest, key: str, rows: int, val_rows: int, seconds: float, resumed_step: int
-) -> TrainResult:
+def _verify(request: TrainRequest, job: Job, rows: int, val_rows: int, seconds: float) -> TrainResult:
     """Believe the training only where its own files say so: an exit code of 0 proves nothing."""
     name = f"stage {request.stage}"
     end = read_end(request.output_dir)
@@ -267,16 +265,20 @@ def _verify(
         raise MedllmError(f"{name}: stopped at step {end.step} of {end.max_steps}")
     if not math.isfinite(end.loss):
         raise MedllmError(f"{name}: the loss is {end.loss} at step {end.step}: the training diverged")
-    kept = parse_kept_rows(end.summary)
+    if request.recipe.packing:
+        # There, the last line of logging.jsonl counts packed sequences.
+        kept = parse_logged_rows(job.log.read_text(encoding="utf-8", errors="replace"))
+    else:
+        kept = parse_kept_rows(end.summary)
     if kept != (rows, val_rows):
         raise MedllmError(f"{name}: ms-swift kept {kept} rows (train, val) of the {(rows, val_rows)} it was given")
     checkpoint = end.best_checkpoint if request.recipe.checkpoint == "best" else end.last_checkpoint
     if checkpoint is None or not checkpoint.is_dir():
         raise MedllmError(f"{name}: no {request.recipe.checkpoint} checkpoint in {request.output_dir}")
-    steps = end.step - resumed_step
+    steps = end.step - _resumed_step(job)
     seen = steps * request.recipe.per_device_train_batch_size * (request.recipe.gradient_accumulation_steps or 1)
     return TrainResult(
-        key=key,
+        key=job.key,
         stage=request.stage,
         steps=end.step,
         max_steps=end.max_steps,
