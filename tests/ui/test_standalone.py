@@ -17,6 +17,7 @@ import pytest
 from medllm_ops.compute.job import job_id
 from medllm_ops.compute.processes import end_job, marked_processes
 from medllm_ops.files import read_json
+from medllm_ops.run import Parameters
 from medllm_ops.ui.standalone import JOB_ID, Login, airflow_standalone
 
 if TYPE_CHECKING:
@@ -42,22 +43,27 @@ def free_ports() -> int:
     raise AssertionError("no three free ports in a row")
 
 
-@pytest.fixture(scope="module")
-def medllm_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("medllm")
+@pytest.fixture
+def medllm_home(tmp_path: Path) -> Path:
+    return tmp_path / "medllm"
 
 
-@pytest.fixture(scope="module")
-def login(tmp_path_factory: pytest.TempPathFactory, medllm_home: Path, repository: Path) -> Iterator[Login]:
+@pytest.fixture
+def login(tmp_path: Path, medllm_home: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Login]:
+    """A running Airflow. When it ends, nothing that it started is left: neither its parts, nor the run's training."""
     port = free_ports()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MEDLLM_HOME", str(medllm_home))
-        airflow_home = tmp_path_factory.mktemp("airflow")
-        with airflow_standalone(airflow_home, port, repository / "dags", repository / "plugins") as login:
-            yield login
-    # The training that the form started belongs to its run, and outlives Airflow.
-    end_job(job_id(medllm_home / "runs" / RUN / "stages" / "pretrain" / "job"), grace_seconds=1)
-    assert list(marked_processes(f"{JOB_ID}-{port}")) == []
+    monkeypatch.setenv("MEDLLM_HOME", str(medllm_home))
+    with airflow_standalone(tmp_path / "airflow", port, repository / "dags", repository / "plugins") as login:
+        yield login
+    training = training_job(medllm_home)
+    left = [*marked_processes(f"{JOB_ID}-{port}"), *marked_processes(training)]
+    end_job(training, grace_seconds=1)
+    assert left == []
+
+
+def training_job(medllm_home: Path) -> str:
+    """The id of the first training that the form's run starts."""
+    return job_id(medllm_home / "runs" / RUN / "stages" / "pretrain" / "job")
 
 
 @pytest.fixture
@@ -75,16 +81,12 @@ def open_form(page: Page, login: Login) -> Locator:
     page.locator("input[type=password]").fill(login.password)
     page.locator("button[type=submit]").click()
     page.wait_for_url(lambda url: "login" not in url)
+    button = page.get_by_role("button", name="Trigger").first
     deadline = time.monotonic() + 120
-    while True:
+    while not button.is_visible():
+        assert time.monotonic() < deadline, "Airflow did not read the DAG"
         page.goto(f"{login.url}/dags/medllm_train")
-        button = page.get_by_role("button", name="Trigger").first
-        try:
-            button.wait_for(timeout=5_000)
-            break
-        except Exception:
-            if time.monotonic() > deadline:
-                raise
+        page.wait_for_timeout(3_000)
     button.click()
     form = page.get_by_role("dialog").filter(has_text="Trigger Dag - Train a medical model")
     form.wait_for()
@@ -94,38 +96,81 @@ def open_form(page: Page, login: Login) -> Locator:
 def test_the_form_starts_the_dag_with_changed_values(page: Page, login: Login, medllm_home: Path) -> None:
     form = open_form(page, login)
     form.get_by_role("button", name="Data", exact=True).click()
+    for source in ("pubmed", "alpaca"):
+        form.get_by_label("Select one or multiple values").locator("visible=true").click()
+        form.get_by_role("option", name=source, exact=True).click()
+    form.locator("[name=element_rows_per_source]").fill("30")
     form.locator("#element_run_name").fill(RUN)
-    form.get_by_role("spinbutton").locator("visible=true").fill("30")
     form.get_by_role("button", name="Model and training", exact=True).click()
     form.locator("#element_recipe").fill("tiny")
-    form.get_by_role("spinbutton").locator("visible=true").first.fill("1")
+    # More than it will make before Airflow is ended.
+    form.locator("[name=element_max_steps]").fill("5000")
     form.get_by_role("button", name="Identity", exact=True).click()
     form.locator("#element_name_en").fill("FormBuddy")
+    form.get_by_role("button", name="Service", exact=True).click()
+    form.locator("[id='switch:element_serve']").click()
     form.get_by_role("button", name="Trigger").last.click()
+
     run = medllm_home / "runs" / RUN
-    deadline = time.monotonic() + 180
-    while not (run / "plan.json").is_file():
-        assert time.monotonic() < deadline, "the run was not planned"
+    wait_for(run / "plan.json")
+    changed = {
+        "sources": ["pubmed", "alpaca"],
+        "rows_per_source": 30,
+        "recipe": "tiny",
+        "max_steps": 5000,
+        "name_en": "FormBuddy",
+        "serve": False,
+    }
+    # What was left alone, empty fields too, is as the form showed it.
+    expected = Parameters.check(changed).model_dump(mode="json")
+    assert read_json(run / "run.json")["parameters"] == expected
+    assert list(read_json(run / "plan.json")["sources"]) == ["pubmed", "alpaca"]
+
+    # Airflow is ended in the middle of a training, and the training with it: see the fixture.
+    wait_for(run / "stages" / "pretrain" / "job" / "process.json")
+    assert list(marked_processes(training_job(medllm_home)))
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 240
+    while not path.is_file():
+        assert time.monotonic() < deadline, f"{path.name} did not appear"
         time.sleep(0.5)
-    parameters = read_json(run / "run.json")["parameters"]
-    changed = {name: parameters[name] for name in ("rows_per_source", "recipe", "max_steps", "name_en")}
-    assert changed == {"rows_per_source": 30, "recipe": "tiny", "max_steps": 1, "name_en": "FormBuddy"}
-    assert parameters["author_en"] == "Northstar Lab"
-    assert "pubmed" in read_json(run / "plan.json")["sources"]
+
+
+def start_up(tmp_path: Path, port: int) -> subprocess.Popen[str]:
+    """`make up`, as far as its first line."""
+    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "airflow"), "MEDLLM_AIRFLOW_PORT": str(port)}
+    command = [sys.executable, "-m", "medllm_ops.ui.standalone"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert "starting Airflow" in process.stdout.readline()
+    return process
 
 
 def test_make_up_prints_the_login_and_ends_everything(tmp_path: Path) -> None:
     port = free_ports()
-    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "airflow"), "MEDLLM_AIRFLOW_PORT": str(port)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "medllm_ops.ui.standalone"], env=environment, stdout=subprocess.PIPE, text=True
-    )
+    process = start_up(tmp_path, port)
     try:
         assert process.stdout is not None
-        assert "starting Airflow" in process.stdout.readline()
         line = process.stdout.readline()
         assert line.startswith(f"http://127.0.0.1:{port}  user admin  password ")
         process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+        assert list(marked_processes(f"{JOB_ID}-{port}")) == []
+    finally:
+        process.kill()
+        end_job(f"{JOB_ID}-{port}")
+
+
+def test_make_up_that_is_ended_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
+    port = free_ports()
+    process = start_up(tmp_path, port)
+    try:
+        while not list(marked_processes(f"{JOB_ID}-{port}")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 0
         assert list(marked_processes(f"{JOB_ID}-{port}")) == []
     finally:

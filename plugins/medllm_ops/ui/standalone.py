@@ -107,9 +107,9 @@ def main() -> None:
     home = Path(os.environ.get("AIRFLOW_HOME", "var/airflow")).absolute()
     port = int(os.environ.get("MEDLLM_AIRFLOW_PORT", "8080"))
     checkout = Path(__file__).resolve().parents[3]
-    print(f"starting Airflow, about a minute; log: {home / 'standalone.log'}", flush=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        print(f"starting Airflow, about a minute; log: {home / 'standalone.log'}", flush=True)
         with airflow_standalone(home, port, checkout / "dags", checkout / "plugins") as login:
             print(f"{login.url}  user {login.user}  password {login.password}\nCtrl-C ends it", flush=True)
             signal.pause()
