@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Callable
@@ -19,23 +20,22 @@ CONFIGURATION = {"recipe": "tiny", "run_name": "chain", "name_en": "TestBuddy"}
 KEYS = {"stages", "merges", "heldout", "identity", "ledger", "model", "serving", "versions", "seconds"}
 
 
-def marked() -> list[str]:
-    """The marks of all running jobs of this user."""
-    marks = []
+def left_running(home: Path) -> list[str]:
+    """The jobs and services that work below ``home``, whoever started them."""
+    found = []
     for process in psutil.process_iter():
-        try:
-            marks += [mark] if (mark := process.environ().get(MARK)) else []
-        except (psutil.Error, OSError):
-            continue
-    return marks
+        with contextlib.suppress(psutil.Error, OSError):
+            environment = process.environ()
+            if environment.get("MEDLLM_HOME") == str(home) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(f"{process.pid} {environment.get(MARK)}")
+    return found
 
 
 @pytest.fixture(scope="module")
-def finished(airflow: Airflow) -> subprocess.CompletedProcess[str]:
-    before = marked()
+def finished(airflow: Airflow, medllm_home: Path) -> subprocess.CompletedProcess[str]:
     done = airflow("dags", "test", "medllm_train", "-c", json.dumps(CONFIGURATION))
     assert done.returncode == 0, done.stdout[-6000:]
-    assert sorted(marked()) == sorted(before)
+    assert left_running(medllm_home) == []
     return done
 
 

@@ -87,6 +87,7 @@ def test_the_job_outlives_its_worker_and_is_found_again(home: Path, unbroken: di
     assert log.count("swift.cli.pt") == 1
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on_from_its_last_whole_checkpoint(home: Path, unbroken: dict[str, Any]) -> None:
     start_and_kill(home, last_whole_checkpoint)
     for process in marked_processes(training_job(home)):
