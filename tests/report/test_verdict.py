@@ -136,4 +136,6 @@ def test_a_gate_that_is_not_enforced_is_told_but_decides_nothing(run_dir: Path, 
     page = (run_dir / "report.html").read_text(encoding="utf-8")
     assert page.count("not enforced") == 5
     change("serving/serving.json", lambda row: row.update(enforced=True))
-    assert not build_report(run_dir).passed
+    report = build_report(run_dir)
+    assert not report.passed
+    assert f"Failed: 1 of {len(report.gates)} gates" in (run_dir / "report.html").read_text(encoding="utf-8")
