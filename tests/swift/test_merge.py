@@ -249,3 +249,10 @@ def test_swifts_arguments_of_training_do_not_quantise_the_merged_model(request_:
 def test_a_request_survives_json(request_: MergeRequest, tmp_path: Path):
     write_json(tmp_path / "request.json", request_.to_row())
     assert MergeRequest.from_row(read_json(tmp_path / "request.json")) == request_
+
+
+def test_what_an_adapter_says_of_its_training_is_not_loaded(tmp_path: Path) -> None:
+    """Its args.json can name plugins, and ms-swift would import them."""
+    request = MergeRequest(stage="sft", base=tmp_path, adapter=tmp_path, out=tmp_path / "out", logs=tmp_path / "logs")
+    argv, _ = export_command(request, tmp_path / "part", "float32")
+    assert argv[argv.index("--load_args") + 1] == "false"

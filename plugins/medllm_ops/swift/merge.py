@@ -144,6 +144,8 @@ def export_command(request: MergeRequest, part: Path, dtype: DType) -> tuple[lis
         "max_shard_size": request.max_shard_size,
         # Nothing is computed, so the attention of the training run need not be available here.
         "attn_impl": "eager",
+        # An adapter's args.json can name plugins, which ms-swift would import: all that is needed is given here.
+        "load_args": "false",
     }
     if request.device == "cpu":
         options["device_map"] = "cpu"
