@@ -103,16 +103,36 @@ class Client:
         :raises HttpError: when the server says no, or when the tries are used up.
         """
 
-        def attempt() -> httpx.Response:
+        return self.read(url, lambda response: response, params, headers)
+
+    def read(
+        self,
+        url: str,
+        parse: Callable[[httpx.Response], _Result],
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> _Result:
+        """GET with retries, and return what ``parse`` makes of the answer.
+
+        :param parse: a ``ValueError`` of it is a fault that another try may not meet: JSON that breaks off, an error
+            page with status 200.
+        :raises HttpError: when the server says no, or when the tries are used up.
+        """
+
+        def attempt() -> _Result:
             with self._stream(url, params, headers) as response:
                 _raise_for_status(url, response)
                 body = b"".join(self._blocks(response))
-                return httpx.Response(
+                answer = httpx.Response(
                     response.status_code,
                     headers=[(key, value) for key, value in response.headers.multi_items() if key not in _CODED],
                     content=body,
                     request=response.request,
                 )
+            try:
+                return parse(answer)
+            except ValueError as error:
+                raise _TransientError(str(error), answer.status_code) from error
 
         return self._patiently(url, attempt)
 
