@@ -102,7 +102,6 @@ class Client:
 
         :raises HttpError: when the server says no, or when the tries are used up.
         """
-
         return self.read(url, lambda response: response, params, headers)
 
     def read(
