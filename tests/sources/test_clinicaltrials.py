@@ -149,7 +149,12 @@ def test_single_page_list_and_packed_files_hold_the_same(tmp_path: Path) -> None
         assert [item.text for item in found if isinstance(item, Document)] == [
             item.text for item in whole if isinstance(item, Document)
         ]
-    assert reasons(read(tmp_path, {"studies": []})) == ["no records in file"]
+    assert reasons(read(tmp_path, [])) == ["no records in file"]
+
+
+def test_an_empty_page_of_the_api_is_no_damage(tmp_path: Path) -> None:
+    assert read(tmp_path, {"studies": []}) == []
+    assert read(tmp_path, {"totalCount": 0, "studies": [], "nextPageToken": "abc"}) == []
 
 
 @pytest.mark.parametrize(

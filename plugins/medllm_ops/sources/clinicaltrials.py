@@ -1,7 +1,7 @@
 """ClinicalTrials.gov studies in the JSON of API v2: single studies, pages, lists, and the bulk zip.
 
-The text has the study's sections in the reading order of the site: title, summary, description, conditions,
-design, arms, interventions, outcomes, eligibility. Sponsors, officials, contacts and locations never enter.
+The text has the study's sections in the order of the study record: title, summary, description, conditions, design,
+arms, interventions, outcomes, eligibility. Sponsors, officials, contacts and locations never enter.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from medllm_ops.errors import UnreadableFileError
 from medllm_ops.records import Document, Reject
 from medllm_ops.sources.archives import RawFile, check_md5_sidecar, open_raw, zip_members
 from medllm_ops.sources.base import Parsed, Source
+from medllm_ops.sources.study_fields import Fields, WrongTypeError
 from medllm_ops.sources.study_pages import CUT_OFF, Broken, Found, NotStudiesError, Study, read_studies
-from medllm_ops.sources.study_text import Fields, WrongTypeError, has_description, study_text, title_of
+from medllm_ops.sources.study_text import has_description, study_text
 from medllm_ops.sources.text import excerpt
 
 MAX_FILE_BYTES = 128 << 20
@@ -114,12 +115,13 @@ def _document(value: Any) -> Document | Broken:
             return Broken(NO_NCT_NUMBER, orjson.dumps(value), f"nctId is {nct_id[:40]!r}")
         if not has_description(protocol):
             return Broken(NO_DESCRIPTION, orjson.dumps(value))
+        title, text = study_text(protocol)
         return Document(
             id=f"clinicaltrials:{nct_id}",
             source="clinicaltrials",
             language="en",
-            title=title_of(protocol),
-            text=study_text(protocol),
+            title=title,
+            text=text,
             url=f"https://clinicaltrials.gov/study/{nct_id}",
             licence=LICENCE,
             version=_version(protocol),

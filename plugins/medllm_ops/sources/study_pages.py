@@ -89,6 +89,8 @@ def read_studies(data: bytes) -> Iterator[Found]:
         yield from _split(data, error)
         return
     studies = _studies_of(value)
+    if studies == [] and isinstance(value, dict):
+        return  # a page of the API may be empty
     if studies is not None:
         yield from map(Study, studies) if studies else (Broken(NO_RECORDS),)
     elif _START.search(data):

@@ -4,75 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
-from medllm_ops.sources.text import tidy_line, tidy_lines, without_mail_addresses
-
-# CommonMark: a backslash before any ASCII punctuation stands for the punctuation itself.
-_ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
-_SHORTEST_PHONE = 7
-
-
-class WrongTypeError(ValueError):
-    """A field of a study has another JSON type than the API documents."""
-
-
-class Fields:
-    """A JSON object of a study, read by the types that the API documents; what is missing or null is empty."""
-
-    def __init__(self, value: Any, name: str) -> None:
-        if not isinstance(value, dict):
-            raise WrongTypeError(f"{name} is {_type_name(value)} where an object belongs")
-        self._value = value
-        self._name = name
-
-    def string(self, key: str) -> str:
-        """The plain text of a field, Markdown's escapes undone, line by line."""
-        return _plain(self._get(key, str, ""), key)
-
-    def line(self, key: str) -> str:
-        """The plain text of a field as one line."""
-        return tidy_line(self.string(key))
-
-    def lines(self, key: str) -> list[str]:
-        """The plain texts of a list field, empty ones left out."""
-        lines = (tidy_line(_plain(item, key)) for item in self._get(key, list, []))
-        return [line for line in lines if line]
-
-    def section(self, key: str) -> Fields:
-        """The object in a field."""
-        return Fields(self._get(key, dict, {}), key)
-
-    def sections(self, key: str) -> list[Fields]:
-        """The objects in a list field."""
-        return [Fields(item, key) for item in self._get(key, list, [])]
-
-    def _get(self, key: str, kind: type, empty: Any) -> Any:
-        value = self._value.get(key)
-        if value is None:
-            return empty
-        if not isinstance(value, kind):
-            raise WrongTypeError(f"{key} is {_type_name(value)} where {_KINDS[kind]} belongs")
-        return value
-
-
-_KINDS = {str: "a string", list: "a list", dict: "an object", bool: "a truth value", int: "a number", float: "a number"}
-
-
-def _type_name(value: Any) -> str:
-    return _KINDS.get(type(value), "null")
-
-
-def _plain(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise WrongTypeError(f"{name} holds {_type_name(value)} where a string belongs")
-    return tidy_lines(_ESCAPE.sub(r"\1", value))
-
-
-def title_of(protocol: Fields) -> str:
-    """The official title, or the brief one where there is none."""
-    identification = protocol.section("identificationModule")
-    return identification.line("officialTitle") or identification.line("briefTitle")
+from medllm_ops.sources.study_contacts import Contacts
+from medllm_ops.sources.study_fields import Fields
 
 
 def has_description(protocol: Fields) -> bool:
@@ -81,13 +15,16 @@ def has_description(protocol: Fields) -> bool:
     return bool(description.string("briefSummary") or description.string("detailedDescription"))
 
 
-def study_text(protocol: Fields) -> str:
-    """Title and sections, each section beginning on a line of its own.
+def study_text(protocol: Fields) -> tuple[str, str]:
+    """The title (the official one, or else the brief one), and the text: title and sections, each on its own lines.
 
     :raises WrongTypeError: if a field has another type than documented.
     """
-    text = "\n".join([line for line in (title_of(protocol), *_sections(protocol)) if line])
-    return _without_contacts(text, protocol.section("contactsLocationsModule"))
+    identification = protocol.section("identificationModule")
+    title = identification.line("officialTitle") or identification.line("briefTitle")
+    text = "\n".join(line for line in (title, *_sections(protocol)) if line)
+    contacts = Contacts(protocol)
+    return contacts.removed_from(title), contacts.removed_from(text)
 
 
 def _sections(protocol: Fields) -> Iterator[str]:
@@ -155,17 +92,3 @@ def _outcome(fields: Fields) -> str:
 def _words(code: str) -> str:
     """A code of the API as words: ``ACTIVE_COMPARATOR`` is ``Active comparator``, ``NA`` (not applicable) nothing."""
     return "" if code == "NA" else code.replace("_", " ").capitalize()
-
-
-def _without_contacts(text: str, contacts: Fields) -> str:
-    """Take e-mail addresses and the telephone numbers of the study's own contacts out of free text."""
-    people = contacts.sections("centralContacts")
-    for location in contacts.sections("locations"):
-        people += location.sections("contacts")
-    # Longest first: one number may be the end of another.
-    for phone in sorted({person.line("phone") for person in people}, key=lambda number: (-len(number), number)):
-        if sum(map(str.isdigit, phone)) >= _SHORTEST_PHONE:
-            text = text.replace(phone, "")
-    if "@" in text:
-        text = "\n".join(without_mail_addresses(line) for line in text.split("\n"))
-    return tidy_lines(text)
