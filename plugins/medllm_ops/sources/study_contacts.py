@@ -54,13 +54,14 @@ class Contacts:
         A telephone number goes when it is one of the study's own, however written, follows a word such as "phone",
         or is international (``+…``). A name goes when it is a person's and no part of a sponsor's name.
         """
+        before = text
         text = _NUMBER.sub(lambda found: "" if self._is_telephone(found) else found[0], text)
         for name in self._names:
             if name in text:
                 text = re.sub(rf"(?:{_ACADEMIC})*\b{re.escape(name)}\b{_DEGREES}", "", text)
         if "@" in text:
             text = "\n".join(without_mail_addresses(line) for line in text.split("\n"))
-        return tidy_lines(text)
+        return text if text == before else tidy_lines(text)
 
     def _is_telephone(self, found: re.Match[str]) -> bool:
         digits = _digits(found[0])

@@ -26,15 +26,15 @@ class Fields:
 
     def string(self, key: str) -> str:
         """The plain text of a field, Markdown's escapes undone, line by line."""
-        return _plain(self._get(key, str, ""), key)
+        return tidy_lines(_unescaped(self._get(key, str, ""), key))
 
     def line(self, key: str) -> str:
         """The plain text of a field as one line."""
-        return tidy_line(self.string(key))
+        return tidy_line(_unescaped(self._get(key, str, ""), key))
 
     def lines(self, key: str) -> list[str]:
         """The plain texts of a list field, empty ones left out."""
-        lines = (tidy_line(_plain(item, key)) for item in self._get(key, list, []))
+        lines = (tidy_line(_unescaped(item, key)) for item in self._get(key, list, []))
         return [line for line in lines if line]
 
     def section(self, key: str) -> Fields:
@@ -61,7 +61,7 @@ def _type_name(value: Any) -> str:
     return _KINDS.get(type(value), "null")
 
 
-def _plain(value: Any, name: str) -> str:
+def _unescaped(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise WrongTypeError(f"{name} holds {_type_name(value)} where a string belongs")
-    return tidy_lines(_ESCAPE.sub(r"\1", value))
+    return _ESCAPE.sub(r"\1", value) if "\\" in value else value
