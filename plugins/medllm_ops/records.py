@@ -95,7 +95,8 @@ class Reject:
 
     ``reason`` is one of a few fixed phrases, so that it can be counted (``"no abstract"``); what is particular
     to this one (a parser's message, a length) goes into ``detail``. ``position`` says where in the file:
-    ``"record 12"``, ``"line 7"``, ``"chapter 3"``.
+    ``"record 12"``, ``"line 7"``, ``"chapter 3"``. ``withdraws`` is the version of a record that was read well and has
+    nothing to train on: an older state of ``id`` is no longer what its publisher says.
     """
 
     file: str
@@ -104,6 +105,7 @@ class Reject:
     detail: str = ""
     id: str | None = None
     excerpt: str = ""
+    withdraws: int | None = None
 
     def to_row(self) -> dict[str, Any]:
         """The line of ``rejects.jsonl``."""

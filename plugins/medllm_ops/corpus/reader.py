@@ -1,0 +1,161 @@
+"""Read one version of the corpus; writers do not disturb it."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute  # used as pa.compute
+
+from medllm_ops.corpus import manifest as manifests
+from medllm_ops.corpus.manifest import CorpusError
+from medllm_ops.corpus.schema import CONTENT_NAMES, RECORDS, SCHEMAS, to_record
+from medllm_ops.corpus.storage import Storage, open_storage
+from medllm_ops.corpus.table import Table
+from medllm_ops.files import to_json_line, write_whole
+from medllm_ops.home import home
+from medllm_ops.records import Record
+
+_EXPORTED = ("id", "title", "text", "language", "url", "version")
+_OPTIONAL = ("messages", "rejected_response", "retracted")
+
+
+def corpus_url(url: str | None = None) -> str:
+    """The address of the corpus: the one given, or ``corpus/`` in the home folder."""
+    return url or str(home() / "corpus")
+
+
+class Snapshot:
+    """One version of the corpus, by number or tag; the latest by default.
+
+    :raises CorpusError: if there is no such version.
+    """
+
+    def __init__(self, storage: Storage, version: int | str | None = None) -> None:
+        self.storage = storage
+        self.manifest = manifests.read(storage, version)
+
+    @property
+    def version(self) -> int:
+        """Its number."""
+        return self.manifest.version
+
+    @property
+    def sources(self) -> list[str]:
+        """The sources it has something of, sorted."""
+        return sorted(name for name, state in self.manifest.sources.items() if state.tables)
+
+    def table(self, source: str, name: str) -> Table:
+        """A table of a source, as it was in this version."""
+        version = self.manifest.source(source).tables.get(name, 0)
+        return Table(self.storage, f"tables/{source}/{name}", SCHEMAS[name], version)
+
+    def counts(self, source: str) -> dict[str, int]:
+        """How many records of a source live, are retracted, and are gone; its rejects and raw files."""
+        records = self.table(source, "records")
+        return {
+            "alive": records.rows("deleted IS NULL"),
+            "retracted": records.rows("deleted IS NULL AND retracted"),
+            "deleted": records.rows("deleted IS NOT NULL"),
+            "rejects": self.table(source, "rejects").rows(),
+            "files": self.table(source, "files").rows(),
+        }
+
+    def get(self, record_id: str) -> tuple[str, dict[str, Any]]:
+        """The source of a record, and its row.
+
+        :raises CorpusError: if this version never saw the id.
+        """
+        for source in self.sources:
+            found = self.table(source, "records").find(RECORDS.names, "id", [record_id]).to_pylist()
+            if found:
+                return source, found[0]
+        raise CorpusError(f"{self.storage.url}, version {self.version}: there is no record {record_id!r}")
+
+    def history(self, record_id: str) -> list[dict[str, Any]]:
+        """What happened to a record, oldest first: event, version, date, raw file.
+
+        :raises CorpusError: if this version never saw the id.
+        """
+        for source in self.sources:
+            columns = ("id", "event", "version", "date", "file")
+            found: list[dict[str, Any]] = self.table(source, "events").find(columns, "id", [record_id]).to_pylist()
+            if found:
+                return found
+        raise CorpusError(f"{self.storage.url}, version {self.version}: nothing is known of {record_id!r}")
+
+    def files(self, source: str) -> list[dict[str, Any]]:
+        """The raw files that were applied, in order, with their ledgers."""
+        rows = [row for batch in self.table(source, "files").scan(SCHEMAS["files"].names) for row in batch.to_pylist()]
+        return [row | {"ledger": orjson.loads(row["ledger"])} for row in rows]
+
+    def rejects(self, source: str) -> Iterator[dict[str, Any]]:
+        """What could not become a record, and why."""
+        for batch in self.table(source, "rejects").scan(SCHEMAS["rejects"].names):
+            yield from batch.to_pylist()
+
+    def records(self, source: str, retracted: bool = False) -> Iterator[Record]:
+        """The living records of a source, sorted by id."""
+        for row in self._rows(source, CONTENT_NAMES, retracted):
+            yield to_record(row, source)
+
+    def export(self, path: Path, sources: list[str] | None = None, retracted: bool = False) -> Counter[str]:
+        """Write the living records as JSON lines, sorted by id, whole or not at all.
+
+        The same version gives the same bytes. A dialogue has ``messages`` instead of a ``text``.
+
+        :param retracted: write retracted records too, marked ``"retracted": true``.
+        :return: rows by source.
+        """
+        counts: Counter[str] = Counter()
+        streams = [self._exported(source, retracted) for source in sources or self.sources]
+        with write_whole(path) as file:
+            for row in heapq.merge(*streams, key=lambda row: row["id"].encode()):
+                file.write(to_json_line(row))
+                counts[row["source"]] += 1
+        return counts
+
+    def _exported(self, source: str, retracted: bool) -> Iterator[dict[str, Any]]:
+        for row in self._rows(source, (*_EXPORTED, *_OPTIONAL), retracted):
+            exported = {name: row[name] for name in ("id", "title", "text", "language")}
+            exported |= {"source": source, "url": row["url"], "version": row["version"]}
+            if row["messages"] is not None:
+                del exported["text"]
+                exported["messages"] = orjson.loads(row["messages"])
+            if row["rejected_response"] is not None:
+                exported["rejected_response"] = row["rejected_response"]
+            yield exported | ({"retracted": True} if row["retracted"] else {})
+
+    def _rows(self, source: str, columns: tuple[str, ...] | list[str], retracted: bool) -> Iterator[dict[str, Any]]:
+        """The living rows, sorted by the bytes of their ids; only the ids are in memory at once."""
+        table = self.table(source, "records")
+        ids: list[pa.Array] = []
+        positions: list[pa.Array] = []
+        start = 0
+        for batch in table.scan(("id", "deleted", "retracted")):
+            alive = pa.compute.is_null(batch["deleted"])
+            if not retracted:
+                alive = pa.compute.and_(alive, pa.compute.invert(batch["retracted"]))
+            ids.append(batch["id"].filter(alive))
+            positions.append(pa.compute.indices_nonzero(alive).cast(pa.int64()))
+            positions[-1] = pa.compute.add(positions[-1], start)
+            start += len(batch)
+        # Binary, so that they sort by their bytes and may be more than 2 GiB in all.
+        names = pa.chunked_array(ids, pa.string()).cast(pa.large_binary())
+        order = pa.compute.sort_indices(names)
+        places = pa.chunked_array(positions, pa.int64()).take(order)
+        for rows in table.in_order(columns, places.combine_chunks() if len(places) else pa.array([], pa.int64())):
+            yield from rows.to_pylist()
+
+
+def open_corpus(url: str | None = None, version: int | str | None = None) -> Snapshot:
+    """The corpus at an address, at one of its versions or tags; the latest by default.
+
+    :raises CorpusError: if there is no such version.
+    """
+    return Snapshot(open_storage(corpus_url(url)), version)
