@@ -16,10 +16,12 @@ from medllm_ops import chain
 from medllm_ops.compute.places import place_for
 from medllm_ops.errors import MedllmError
 from medllm_ops.progress import follow_log
+from medllm_ops.refresh.cli import corpus_app
 from medllm_ops.run import Parameters, Run
 from medllm_ops.serving.cli import serve_app
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(corpus_app, name="corpus")
 app.add_typer(serve_app, name="serve")
 console = Console(highlight=False)
 
@@ -57,11 +59,12 @@ def convert(
 @app.command()
 def sources() -> None:
     """List the sources."""
-    from medllm_ops.sources import all_sources
+    from medllm_ops.sources import catalogue
 
     table = Table("name", "what", "trains", "folder", "files")
-    for source in all_sources():
-        table.add_row(source.name, source.title, source.stage, source.folder, " ".join(source.patterns))
+    for entry in catalogue():
+        source = entry.source
+        table.add_row(source.name, entry.title, source.stage, source.folder, " ".join(source.patterns))
     console.print(table)
 
 

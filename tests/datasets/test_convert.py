@@ -36,7 +36,7 @@ def make_source(items: Items, publisher_ids: bool) -> Source:
             raise UnreadableFileError(path, "no such file")
         yield from items[path.name]
 
-    return Source("s", "S", "pretrain", "s", ("*",), parse, publisher_ids)
+    return Source("s", "pretrain", "s", ("*",), parse, publisher_ids)
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_a_full_disk_leaves_nothing(run: Convert, tmp_path: Path) -> None:
         yield doc("1")
         raise OSError(28, "No space left on device")
 
-    source = Source("s", "S", "pretrain", "s", ("*",), lambda _path: full())
+    source = Source("s", "pretrain", "s", ("*",), lambda _path: full())
     with pytest.raises(OSError, match="No space left"):
         convert(source, [tmp_path / "a"], tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -51,7 +51,7 @@ def convert(source: Source, files: Sequence[Path], out: Path, sample: int = 0) -
     """Parse ``files`` in the given order into ``out``, which appears whole or not at all.
 
     Of a publisher's record that comes several times the highest version stays, and among equal versions the last;
-    a deletion takes out what came before it. Rows without a publisher's id all stay, under ids of their own: a
+    a deletion takes out what came before it, and so does a later state that has nothing to train on. Rows without a publisher's id all stay, under ids of their own: a
     later step removes duplicates, with their count. A file that cannot be read at all costs one reject.
 
     :param sample: the most records to keep: those whose ids have the lowest hashes, so the same ones whatever
@@ -68,7 +68,7 @@ def convert(source: Source, files: Sequence[Path], out: Path, sample: int = 0) -
 
     # A file with a wrong md5 beside it is read again when only the md5 was put right.
     contents = [[_fingerprint(path), _fingerprint(path.with_name(f"{path.name}.md5"))] for path in files]
-    make_once(out, [source.name, sample, contents], make)
+    make_once(out, [source.name, source.code, sample, contents], make)
     rejects = read_json_lines(out / "rejects.jsonl")
     unreadable = [f"{row['file']}: {row['detail']}" for row in rejects if row["reason"] == UNREADABLE]
     return Conversion(out, LedgerEntry.from_row(read_json(out / "ledger.json")), tuple(unreadable))
@@ -121,6 +121,10 @@ class _Writer:
         self._entry.rows_in += 1
         if isinstance(item, Reject):
             self._reject(item)
+            place = None if item.withdraws is None else self._alive.get(item.id or "")
+            if place and item.id and place.version <= item.withdraws:
+                del self._alive[item.id]
+                self._take_out(item.id, place, SUPERSEDED, f"by {item.file}, {item.position}: {item.reason}")
         elif isinstance(item, Deletion):
             self._reject(Reject(file=item.file, position=item.position, reason=DELETION, id=item.id))
             if place := self._alive.pop(item.id, None):

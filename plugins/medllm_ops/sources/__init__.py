@@ -1,69 +1,48 @@
-"""The registry of sources: one module each, found by name, by folder, or by what a file's rows look like."""
+"""The sources: found by name in the catalogue, by folder, or by what a file's rows look like."""
 
 from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from medllm_ops.errors import MedllmError, UnreadableFileError
-from medllm_ops.sources import (
-    alpaca,
-    clinicaltrials,
-    conversations,
-    deepctrl,
-    disc_medllm,
-    docx,
-    messages,
-    preference,
-    pubmed,
-    query_response,
-    tcm_books,
-    unrecognised,
-)
+from medllm_ops.sources import unrecognised
 from medllm_ops.sources.base import Source
+from medllm_ops.sources.catalogue import Entry, catalogue
 from medllm_ops.sources.row import Row
 from medllm_ops.sources.rows import read_rows
 
+__all__ = ["UNRECOGNISED", "Entry", "all_sources", "catalogue", "get_entry", "get_source", "list_files", "sniff"]
+
 UNRECOGNISED = unrecognised.NAME
 """The key of :func:`list_files` for files that no source knows."""
-ROW_FOLDER = "sft"
-ALIASES = {"tcm": "tcm_books", "disc": "disc_medllm", "swift": "messages"}
 
-SOURCES: tuple[Source, ...] = (
-    pubmed.SOURCE,
-    clinicaltrials.SOURCE,
-    tcm_books.SOURCE,
-    docx.SOURCE,
-    alpaca.SOURCE,
-    deepctrl.SOURCE,
-    disc_medllm.SOURCE,
-    messages.SOURCE,
-    conversations.SOURCE,
-    query_response.SOURCE,
-    preference.SOURCE,
-)
-
-# The first that recognises a row has it: the narrower formats come first.
-_RECOGNISERS: tuple[tuple[Source, Callable[[dict[str, Any]], bool]], ...] = (
-    (preference.SOURCE, preference.recognises),
-    (disc_medllm.SOURCE, disc_medllm.recognises),
-    (messages.SOURCE, messages.recognises),
-    (conversations.SOURCE, conversations.recognises),
-    (deepctrl.SOURCE, deepctrl.recognises),
-    (alpaca.SOURCE, alpaca.recognises),
-    (query_response.SOURCE, query_response.recognises),
-)
 _ROWS_TO_SNIFF = 20
 _NO_DATA_SUFFIXES = (".md5", ".dtd")
 
 
 def all_sources() -> tuple[Source, ...]:
-    """Every source, in the order in which the chain converts them."""
-    return SOURCES
+    """Every source, in the order in which the chain converts them.
+
+    :raises MedllmError: if an entry of the catalogue, or its module, is broken.
+    """
+    return tuple(entry.source for entry in catalogue())
+
+
+def get_entry(name: str) -> Entry:
+    """The catalogue entry of that name or alias.
+
+    :raises MedllmError: if there is none, with the names there are and the closest of them.
+    """
+    entries = {entry.name: entry for entry in catalogue()}
+    aliases = {alias: entry.name for entry in entries.values() for alias in entry.aliases}
+    if found := entries.get(aliases.get(name, name)):
+        return found
+    close = difflib.get_close_matches(name.lower(), [*entries, *aliases], n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise MedllmError(f"there is no source {name!r}{hint} (sources: {', '.join(entries)})")
 
 
 def get_source(name: str) -> Source:
@@ -71,14 +50,7 @@ def get_source(name: str) -> Source:
 
     :raises MedllmError: if there is none, with the names there are and the closest of them.
     """
-    if name == UNRECOGNISED:
-        return unrecognised.SOURCE
-    by_name = {source.name: source for source in SOURCES}
-    if found := by_name.get(ALIASES.get(name, name)):
-        return found
-    close = difflib.get_close_matches(name.lower(), [*by_name, *ALIASES], n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    raise MedllmError(f"there is no source {name!r}{hint} (sources: {', '.join(by_name)})")
+    return unrecognised.SOURCE if name == UNRECOGNISED else get_entry(name).source
 
 
 def sniff(path: Path) -> Source | None:
@@ -87,9 +59,10 @@ def sniff(path: Path) -> Source | None:
         first_rows = list(islice(read_rows(path), _ROWS_TO_SNIFF))
     except UnreadableFileError:
         return None
+    formats = sorted(all_sources(), key=lambda source: source.precedence)
     for row in first_rows:
-        for source, recognises in _RECOGNISERS:
-            if isinstance(row, Row) and recognises(row.data):
+        for source in formats:
+            if isinstance(row, Row) and source.recognises and source.recognises(row.data):
                 return source
     return None
 
@@ -97,16 +70,17 @@ def sniff(path: Path) -> Source | None:
 def list_files(raw: Path) -> dict[str, list[Path]]:
     """Assign every file below the folders of a folder of raw files to a source, sorted by path.
 
-    Left out are hidden files, Word's lock files, checksums (``.md5``), DTDs and READMEs. A file in ``sft`` that no
-    source recognises stands under :data:`UNRECOGNISED`, so that nobody loses it unseen. A source without files has
-    no key.
+    Left out are hidden files, Word's lock files, checksums (``.md5``), DTDs and READMEs. A file of a folder of row
+    formats that no source recognises stands under :data:`UNRECOGNISED`, so that nobody loses it unseen. A source
+    without files has no key.
 
     :raises MedllmError: if ``raw`` is no folder.
     """
+    folders = _folders()
     if not raw.is_dir():
-        raise MedllmError(f"{raw}: no folder of raw files; give one with {', '.join(_folders())} in it")
+        raise MedllmError(f"{raw}: no folder of raw files; give one with {', '.join(folders)} in it")
     files: dict[str, list[Path]] = {}
-    for folder, source in _folders().items():
+    for folder, source in folders.items():
         for path in _data_files(raw / folder):
             found = source or sniff(path)
             files.setdefault(found.name if found else UNRECOGNISED, []).append(path)
@@ -114,7 +88,14 @@ def list_files(raw: Path) -> dict[str, list[Path]]:
 
 
 def _folders() -> dict[str, Source | None]:
-    return {source.folder: None if source.folder == ROW_FOLDER else source for source in SOURCES}
+    """The source of each folder; ``None``: its files are told apart by their rows."""
+    folders: dict[str, Source | None] = {}
+    for source in all_sources():
+        owner = None if source.recognises else source
+        if source.folder in folders and not (owner is folders[source.folder] is None):
+            raise MedllmError(f"source {source.name}: another source has the folder {source.folder}; choose its own")
+        folders[source.folder] = owner
+    return folders
 
 
 def _data_files(folder: Path) -> list[Path]:

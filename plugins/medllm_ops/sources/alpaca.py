@@ -37,4 +37,4 @@ def convert(row: dict[str, Any]) -> Dialogue:
     return build_dialogue(NAME, turns, system=text_field(row, "system"))
 
 
-SOURCE = row_source(NAME, "Alpaca instruction rows", convert)
+SOURCE = row_source(NAME, convert, recognises, precedence=60)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
+from medllm_ops.fetch.base import Fetcher, FetchSettings
 from medllm_ops.records import Deletion, Record, Reject
 
 Parsed: TypeAlias = Record | Deletion | Reject
@@ -27,17 +28,25 @@ class Parser(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One entry of the registry.
+    """What the code knows of a source; what a person may edit stands in its catalogue entry.
 
     ``folder`` is where its files lie below a folder of raw files; ``patterns`` are their names there.
     ``publisher_ids`` says that the publisher names its records, so a later record of an id replaces an earlier
     one; otherwise ids come from the content, and equal ids are equal rows.
+    ``recognises`` tells a row of a row format from those of other formats that lie in the same folder; of several
+    that recognise a row, the one of the lowest ``precedence`` has it: give narrower formats lower ones.
+    ``fetch`` brings the raw files here, as ``settings`` say; without it they are given by hand.
+    ``code`` is the hash of the module's file; the catalogue fills it in.
     """
 
     name: str
-    title: str
     stage: Stage
     folder: str
     patterns: tuple[str, ...]
     parse: Parser
     publisher_ids: bool = False
+    recognises: Callable[[dict[str, Any]], bool] | None = None
+    precedence: int = 100
+    fetch: Fetcher | None = None
+    settings: type[FetchSettings] = FetchSettings
+    code: str = ""

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from medllm_ops.errors import UnreadableFileError
+from medllm_ops.fetch.clinicaltrials import Settings, fetch
 from medllm_ops.records import Document, Reject
 from medllm_ops.sources.archives import RawFile, check_md5_sidecar, open_raw, zip_members
 from medllm_ops.sources.base import Parsed, Source
@@ -142,10 +143,11 @@ def _version(protocol: Fields) -> int:
 
 SOURCE = Source(
     name="clinicaltrials",
-    title="ClinicalTrials.gov studies (API v2)",
     stage="pretrain",
     folder="clinicaltrials",
     patterns=("*.json", "*.json.gz", "*.zip"),
     parse=parse,
     publisher_ids=True,
+    fetch=fetch,
+    settings=Settings,
 )

@@ -48,4 +48,4 @@ def convert(row: dict[str, Any]) -> Dialogue:
     )
 
 
-SOURCE = row_source(NAME, "deepctrl-sft-data", convert, identify=identify)
+SOURCE = row_source(NAME, convert, recognises, precedence=50, identify=identify)

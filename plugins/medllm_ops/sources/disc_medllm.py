@@ -33,4 +33,4 @@ def convert(row: dict[str, Any]) -> Dialogue:
     return build_dialogue(NAME, turns, system=text_field(row, "system"), identifier=identify(row))
 
 
-SOURCE = row_source(NAME, "DISC-Med-SFT", convert, identify=identify)
+SOURCE = row_source(NAME, convert, recognises, precedence=20, identify=identify)

@@ -156,4 +156,4 @@ def _text_lines(element: HtmlElement) -> Iterator[str]:
             yield tidied
 
 
-SOURCE = Source(name=NAME, title="Word documents", stage="pretrain", folder="docx", patterns=("*.docx",), parse=parse)
+SOURCE = Source(name=NAME, stage="pretrain", folder="docx", patterns=("*.docx",), parse=parse)

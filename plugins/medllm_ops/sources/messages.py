@@ -29,4 +29,4 @@ def convert(row: dict[str, Any]) -> Dialogue | Document:
     return build_dialogue(NAME, turns, system=text_field(row, "system"))
 
 
-SOURCE = row_source(NAME, "ms-swift messages", convert)
+SOURCE = row_source(NAME, convert, recognises, precedence=30)

@@ -71,4 +71,4 @@ def convert(row: dict[str, Any]) -> Preference:
     )
 
 
-SOURCE = row_source(NAME, "Preference pairs", convert, stage="dpo")
+SOURCE = row_source(NAME, convert, recognises, precedence=10, stage="dpo")

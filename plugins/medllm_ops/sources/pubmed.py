@@ -215,7 +215,8 @@ class _State:
         article = citation.find("Article") if piece.name == "PubmedArticle" else citation
         abstract = [] if article is None else _abstract(article)
         if article is None or not abstract:
-            return self.reject(NO_ABSTRACT, data)
+            # Its newest state has no abstract: an older one, that had, is no longer what NLM says.
+            return replace(self.reject(NO_ABSTRACT, data), id=f"pubmed:{int(number)}", withdraws=int(version))
         title = _title(article)
         return Document(
             id=f"pubmed:{int(number)}",
@@ -309,7 +310,6 @@ def _is_retracted(citation: etree._Element, article: etree._Element) -> bool:
 
 SOURCE = Source(
     name="pubmed",
-    title="PubMed citations with abstracts (NLM)",
     stage="pretrain",
     folder="pubmed",
     patterns=("*.xml", "*.xml.gz"),

@@ -51,4 +51,4 @@ def convert(row: dict[str, Any]) -> Dialogue | Document:
     return build_dialogue(NAME, turns, system=text_field(row, "system"))
 
 
-SOURCE = row_source(NAME, "ms-swift 1.x query and response", convert)
+SOURCE = row_source(NAME, convert, recognises, precedence=70)

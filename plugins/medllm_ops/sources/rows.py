@@ -127,12 +127,20 @@ def _without_id(_row: RowData) -> str | None:
 
 def row_source(
     name: str,
-    title: str,
     convert: Convert,
+    recognises: Callable[[RowData], bool],
     *,
+    precedence: int = 100,
     stage: Stage = "sft",
     identify: Callable[[RowData], str | None] = _without_id,
 ) -> Source:
     """A source whose files lie in ``sft`` and hold one row a record."""
-    parse = partial(parse_rows, convert=convert, identify=identify)
-    return Source(name=name, title=title, stage=stage, folder="sft", patterns=FILE_PATTERNS, parse=parse)
+    return Source(
+        name=name,
+        stage=stage,
+        folder="sft",
+        patterns=FILE_PATTERNS,
+        parse=partial(parse_rows, convert=convert, identify=identify),
+        recognises=recognises,
+        precedence=precedence,
+    )

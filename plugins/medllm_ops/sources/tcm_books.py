@@ -179,7 +179,6 @@ def _documents(book: Book, section: Section) -> list[Document]:
 
 SOURCE = Source(
     name=NAME,
-    title="中医世家 text dumps of the classics",
     stage="pretrain",
     folder="tcm_books",
     patterns=("*.txt",),

@@ -17,4 +17,4 @@ def parse(path: Path) -> Iterator[Parsed]:
     yield Reject(file=str(path), position="file", reason=REASON)
 
 
-SOURCE = Source(name=NAME, title="files of no known format", stage="sft", folder="sft", patterns=("*",), parse=parse)
+SOURCE = Source(name=NAME, stage="sft", folder="sft", patterns=("*",), parse=parse)

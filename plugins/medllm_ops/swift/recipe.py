@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from medllm_ops.errors import MedllmError
 from medllm_ops.home import include
 from medllm_ops.swift.parameters_2024 import SUCCESSORS
-from medllm_ops.swift.recipe_file import read_recipe_file
+from medllm_ops.yaml_file import read_yaml
 
 Scalar = bool | int | float | str
 TunerType = Literal[
@@ -216,7 +216,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     if not path.is_file():
         raise MedllmError(f"recipe {name_or_path!r} is neither a file nor one of {', '.join(recipes)}")
     try:
-        values = read_recipe_file(path)
+        values = read_yaml(path)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise MedllmError(f"recipe {path} is not YAML: {error}") from error
     if not isinstance(values, dict):

@@ -1,4 +1,4 @@
-"""Recipes as YAML without the traps of YAML 1.1: ``1e-4`` is a number, and a key that stands there twice is refused."""
+"""YAML without the traps of YAML 1.1: ``1e-4`` is a number, and a key that stands there twice is refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_recipe_file(path: Path) -> Any:
+def read_yaml(path: Path) -> Any:
     """The content of a YAML file.
 
     :raises yaml.YAMLError: if it is none, or a mapping holds a key twice.
