@@ -1,0 +1,252 @@
+"""One refresh of one source: fetch, keep, parse, apply, each raw file whole and exactly once.
+
+Raw files are parsed ahead in other processes while the one before is written; they are applied in order. Killed at any
+instant, the next refresh goes on after the last file that was applied.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import shutil
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from medllm_ops.corpus import manifest as manifests
+from medllm_ops.corpus.items import write_items
+from medllm_ops.corpus.raw_store import RawStore, sha256_of
+from medllm_ops.corpus.reader import corpus_url
+from medllm_ops.corpus.storage import Storage, open_storage
+from medllm_ops.corpus.writer import Applied, Writer, open_writer
+from medllm_ops.errors import MedllmError, UnreadableFileError
+from medllm_ops.fetch.base import FetchedFile, FetchSettings
+from medllm_ops.fetch.http import Client
+from medllm_ops.home import home
+from medllm_ops.records import Deletion, Record, Reject
+from medllm_ops.sources import get_entry
+from medllm_ops.sources.base import Parser, Source
+from medllm_ops.sources.catalogue import Sample
+
+log = logging.getLogger(__name__)
+
+UNREADABLE = "unreadable file"
+NOT_SAMPLED = "not in the sample"
+ALL = Sample()
+
+
+@dataclass(slots=True)
+class Refreshed:
+    """What a refresh did: a line for each raw file, and the sums of them."""
+
+    source: str
+    files: list[Applied] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """Small JSON: files, records in, events (added, changed, deleted, …), drops by reason, corpus version."""
+        events: Counter[str] = Counter()
+        dropped: Counter[str] = Counter()
+        for applied in self.files:
+            events += applied.events
+            dropped += applied.ledger.dropped
+        return {
+            "source": self.source,
+            "files": len(self.files),
+            "in": sum(applied.ledger.rows_in for applied in self.files),
+            "events": dict(sorted(events.items())),
+            "dropped": dict(sorted(dropped.items())),
+            "version": self.files[-1].version if self.files else None,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def refresh(
+    source: Source,
+    settings: FetchSettings,
+    storage: Storage,
+    *,
+    sample: Sample = ALL,
+    keep_raw: bool = True,
+    wait: float = 0,
+    workers: int | None = None,
+) -> Refreshed:
+    """Bring everything that is new at a source's publisher into the corpus.
+
+    :param sample: of each raw file, at most so many records, drawn by a stable hash.
+    :param keep_raw: keep the raw files in the raw store.
+    :param wait: seconds to wait for another refresh of the source to end.
+    :param workers: processes that parse; as many as there are processors by default.
+    :raises MedllmError: in one clear sentence; what was applied until then stays.
+    """
+    if source.fetch is None:
+        raise MedllmError(f"source {source.name} cannot be fetched: convert its files with `medllm-ops convert`")
+    refreshed = Refreshed(source.name)
+    began = time.monotonic()
+    spool = home() / "spool" / source.name
+    spool.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        writer = stack.enter_context(open_writer(storage, source.name, wait))
+        client = stack.enter_context(
+            Client(
+                attempts=settings.attempts,
+                first_wait=settings.first_wait,
+                longest_wait=settings.longest_wait,
+                timeout=settings.timeout,
+            )
+        )
+        fetched = islice(source.fetch(settings, writer.known, spool, client), settings.max_files or None)
+        store = RawStore(storage, source.name) if keep_raw else None
+        for raw, items in _parsed(source.parse, fetched, spool, sample, workers):
+            applied = _apply(writer, store, raw, items, sample)
+            if raw.path is not None and raw.path.is_relative_to(spool):
+                raw.path.unlink(missing_ok=True)
+            refreshed.files.append(applied)
+            _tell(applied, len(refreshed.files), time.monotonic() - began)
+    refreshed.seconds = time.monotonic() - began
+    return refreshed
+
+
+def refresh_source(
+    name: str,
+    changes: Mapping[str, Any],
+    corpus: str | None = None,
+    keep_raw: bool | None = None,
+    wait: float = 0,
+) -> Refreshed:
+    """:func:`refresh` a source of the catalogue, as its entry says, with changes to its settings.
+
+    :param corpus: the corpus's address; ``corpus/`` in the home folder by default.
+    :raises MedllmError: in one clear sentence; what was applied until then stays.
+    """
+    entry = get_entry(name)
+    settings = entry.fetch_settings(**changes)
+    keep_raw = entry.keep_raw if keep_raw is None else keep_raw
+    storage = open_storage(corpus_url(corpus))
+    return refresh(entry.source, settings, storage, sample=entry.sample, keep_raw=keep_raw, wait=wait)
+
+
+def rebuild(source: Source, old: Storage, new: Storage) -> Refreshed:
+    """Make a source's tables anew in another corpus, from the raw store of the old one, with the old dates.
+
+    :raises CorpusError: if a raw file was not kept, is missing or damaged.
+    """
+    refreshed = Refreshed(source.name)
+    began = time.monotonic()
+    store = RawStore(old, source.name)
+    spool = home() / "spool" / f"rebuild-{source.name}"
+    shutil.rmtree(spool, ignore_errors=True)
+    spool.mkdir(parents=True)
+    with open_writer(new, source.name) as writer:
+        for entry in store.entries(manifests.read(old).source(source.name).files):
+            if entry.number < writer.next_number:
+                continue
+            raw = store.bring(entry, spool)
+            for file, items in _parsed(source.parse, iter([raw]), spool, Sample.model_validate(entry.sample), 1):
+                dropped = items.not_sampled if items else 0
+                applied = writer.apply(
+                    file,
+                    items.path if items else None,
+                    entry.sha256,
+                    entry.date,
+                    {NOT_SAMPLED: dropped} if dropped else {},
+                )
+                refreshed.files.append(applied)
+            if raw.path:
+                raw.path.unlink()
+    refreshed.seconds = time.monotonic() - began
+    return refreshed
+
+
+@dataclass(frozen=True, slots=True)
+class _Items:
+    path: Path
+    not_sampled: int
+
+
+def _apply(writer: Writer, store: RawStore | None, raw: FetchedFile, items: _Items | None, sample: Sample) -> Applied:
+    date = manifests.now()
+    if store:
+        store.keep(raw, writer.next_number, date, sample.model_dump())
+    digest = sha256_of(raw.path) if raw.path else ""
+    not_sampled = {NOT_SAMPLED: items.not_sampled} if items and items.not_sampled else {}
+    applied = writer.apply(raw, items.path if items else None, digest, date, not_sampled)
+    if items:
+        items.path.unlink()
+    return applied
+
+
+def _parsed(
+    parse: Parser, fetched: Iterator[FetchedFile], spool: Path, sample: Sample, workers: int | None
+) -> Iterator[tuple[FetchedFile, _Items | None]]:
+    """The files with their items, in order; several are parsed at once, if there are several.
+
+    What was fetched before a fetcher failed is yielded before its error is raised.
+    """
+    workers = workers or os.cpu_count() or 1
+    first = list(islice(fetched, 2))
+    if workers < 2 or len(first) < 2:
+        for raw in chain(first, fetched):
+            yield raw, _parse(parse, raw, spool / "0.items", sample)
+        return
+    waiting: deque[tuple[FetchedFile, Future[_Items | None]]] = deque()
+    failure: MedllmError | None = None
+    # Not by fork: threads of this process (the lease, the tables) would be copied in the middle of their work.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        stream = enumerate(chain(first, fetched))
+        while True:
+            try:
+                number, raw = next(stream)
+            except StopIteration:
+                break
+            except MedllmError as error:
+                failure = error
+                break
+            waiting.append((raw, pool.submit(_parse, parse, raw, spool / f"{number}.items", sample)))
+            if len(waiting) > workers:
+                ready, items = waiting.popleft()
+                yield ready, items.result()
+        while waiting:
+            ready, items = waiting.popleft()
+            yield ready, items.result()
+    if failure:
+        raise failure
+
+
+def _parse(parse: Parser, raw: FetchedFile, path: Path, sample: Sample) -> _Items | None:
+    if raw.path is None:
+        return None
+    write_items(_items(parse, raw), path)
+    return _Items(path, 0)
+
+
+def _items(parse: Parser, raw: FetchedFile) -> Iterator[Record | Deletion | Reject]:
+    assert raw.path is not None
+    try:
+        yield from parse(raw.path)
+    except UnreadableFileError as error:
+        if not raw.whole:  # one of a series: what comes after it must not be applied without it
+            raise MedllmError(f"{raw.name} cannot be applied: {error.reason}; nothing after it was applied") from error
+        yield Reject(file=raw.name, position="file", reason=UNREADABLE, detail=error.reason)
+
+
+def _tell(applied: Applied, number: int, seconds: float) -> None:
+    events = ", ".join(f"{count:,} {event}" for event, count in sorted(applied.events.items())) or "nothing new"
+    ledger = applied.ledger
+    log.info(
+        "file %d, %s: %d in, %s, %d dropped; corpus version %d after %.0f s",
+        number,
+        applied.name,
+        ledger.rows_in,
+        events,
+        ledger.dropped.total(),
+        applied.version,
+        seconds,
+    )
