@@ -2,12 +2,14 @@
 
 from medllm_ops.operators.convert import DatasetConvertOperator
 from medllm_ops.operators.merge import MergeLoraOperator
+from medllm_ops.operators.refresh import CorpusRefreshOperator
 from medllm_ops.operators.serve import ServeOperator
 from medllm_ops.operators.step import ChainStepOperator
 from medllm_ops.operators.train import SwiftSftOperator
 
 __all__ = [
     "ChainStepOperator",
+    "CorpusRefreshOperator",
     "DatasetConvertOperator",
     "MergeLoraOperator",
     "ServeOperator",
