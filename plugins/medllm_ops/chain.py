@@ -47,6 +47,8 @@ def plan(run: Run, place: Place) -> dict[str, Any]:
     for stage in parameters.stages:
         if stage not in recipe.stages:
             raise MedllmError(f"recipe {recipe.name} has no stage {stage}: it has {', '.join(recipe.stages)}")
+        for name in recipe.stages[stage].instruction_sets:
+            get_source(name)
         if extra := recipe.stages[stage].extra:
             check_names("pt" if stage == "pretrain" else "sft", extra)
         recipe = override(recipe, stage, **{name: value for name, value in changes.items() if value is not None})

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from medllm_ops.curation.deduplicate import deduplicate
 from medllm_ops.curation.split import AssignmentTable
 from medllm_ops.datasets.identity import Identity
 from medllm_ops.datasets.splitting import IdentitySettings, split
+from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, read_json_lines, write_json_lines
 
 SHARES = {"pretrain": 0.05, "sft": 0.1, "self_cognition": 0.1}
@@ -105,6 +107,19 @@ def test_the_identity_set_mixes_rows_of_each_side_only(
     text = (out / "train" / "self_cognition.jsonl").read_text()
     assert "I am MedBuddy." in text
     assert "{{" not in text
+
+
+def test_rows_are_mixed_in_from_those_named_sets_that_the_run_has(
+    deduplicated: Deduplicated, identity: IdentitySettings, tmp_path: Path
+) -> None:
+    source = deduplicated(100, 100)
+    some = dataclasses.replace(identity, instruction_sets=("disc_medllm", "pubmed"))
+    split(source, SHARES, some, tmp_path / "table.jsonl", tmp_path / "some")
+    mixed = {row["id"].partition(":")[0] for row in read(tmp_path / "some", "self_cognition")["train"]}
+    assert mixed == {"identity", "pubmed"}
+    none = dataclasses.replace(identity, instruction_sets=("disc_medllm",))
+    with pytest.raises(MedllmError, match="mixes in rows of disc_medllm, but this run has none of them"):
+        split(source, SHARES, none, tmp_path / "table.jsonl", tmp_path / "none")
 
 
 def test_a_later_run_with_more_rows_moves_none(deduplicated: Deduplicated, tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ class IdentitySettings:
 
     :param rows: rows with placeholders; :param identity: what goes into them.
     :param identity_rows: how many of them, over both sides; ``instruction_rows`` likewise.
-    :param instruction_sets: the sets that the instruction rows are drawn from; none named means all.
+    :param instruction_sets: the sets that the instruction rows are drawn from, those of them that the run has; none
+        named means all of instruction tuning.
     """
 
     rows: Path
@@ -79,9 +80,10 @@ def _write(
         rows = [{**row, "content": content_hash(row)} for row in rows]
         entry, _ = split_set(IDENTITY, rows, val_shares[SET_NAME], assignments, folder)
         ledger.append(entry.to_row())
-        instruction_sets = identity.instruction_sets or [name for name, stage in sets.items() if stage == "sft"]
-        if missing := sorted(set(instruction_sets) - set(sets)):
-            raise MedllmError(f"self-cognition mixes in rows of {', '.join(missing)}, but there is no such set")
+        wanted = identity.instruction_sets or [name for name, stage in sets.items() if stage == "sft"]
+        instruction_sets = [name for name in wanted if name in sets]
+        if wanted and not instruction_sets:
+            raise MedllmError(f"self-cognition mixes in rows of {', '.join(wanted)}, but this run has none of them")
         for side, share in (("train", 1 - val_shares[SET_NAME]), ("val", val_shares[SET_NAME])):
             general = [row for name in instruction_sets for row in read_json_lines(folder / side / f"{name}.jsonl")]
             counts = (round(identity.identity_rows * share), round(identity.instruction_rows * share))

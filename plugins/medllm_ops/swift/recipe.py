@@ -129,7 +129,9 @@ class StageRecipe(BaseModel):
     val_share: float = Field(0.1, gt=0, lt=1, description="Ours: share of each set's records for validation.")
     identity_rows: int = Field(0, ge=0, description="Ours: self-cognition rows in the mix, over both sides.")
     instruction_rows: int = Field(0, ge=0, description="Ours: instruction rows in the mix, over both sides.")
-    instruction_sets: list[str] = Field([], description="Ours: the sets they are drawn from; empty: all of sft.")
+    instruction_sets: list[str] = Field(
+        [], description="Ours: the sets they are drawn from, those of them that the run has; empty: all of sft."
+    )
     extra: dict[str, Scalar | list[Scalar]] = Field({}, description="Any further ms-swift argument, by its name.")
 
     @field_validator("max_length", mode="before")
