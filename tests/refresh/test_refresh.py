@@ -1,0 +1,149 @@
+"""One refresh: every new raw file whole, once, in order; what fails is said and loses nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from medllm_ops.corpus.reader import Snapshot
+from medllm_ops.corpus.storage import Storage, open_storage
+from medllm_ops.errors import MedllmError
+from medllm_ops.fetch.base import FetchError
+from medllm_ops.refresh.refresh import Refreshed, rebuild
+from medllm_ops.refresh.refresh import refresh as refresh_with
+from refresh.toy_source import SOURCE, Settings
+
+
+def refresh(settings: Settings, storage: Storage, keep_raw: bool = True, workers: int = 1) -> Refreshed:
+    # One worker parses in this process: to start others takes longer than the test.
+    return refresh_with(SOURCE, settings, storage, keep_raw=keep_raw, workers=workers)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MEDLLM_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return open_storage(str(tmp_path / "corpus"))
+
+
+@pytest.fixture
+def publisher(tmp_path: Path) -> Path:
+    folder = tmp_path / "publisher"
+    folder.mkdir()
+    for number in range(5):
+        lines = [f"{row} text {number}" for row in range(number, number + 3)]
+        (folder / f"{number}.txt").write_text("\n".join(lines))
+    return folder
+
+
+def texts(storage: Storage) -> dict[str, str]:
+    return {record.id: record.text for record in Snapshot(storage).records("toy")}  # type: ignore[union-attr]
+
+
+TRUTH = {f"toy:{row}": f"text {min(row, 4)}" for row in range(7)}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_all_files_in_order_whatever_the_number_of_workers(publisher: Path, storage: Storage, workers: int) -> None:
+    refreshed = refresh(Settings(folder=publisher), storage, workers=workers)
+    assert [applied.name for applied in refreshed.files] == [f"{number}.txt" for number in range(5)]
+    assert texts(storage) == TRUTH
+    assert refreshed.summary() | {"seconds": 0} == {
+        "source": "toy",
+        "files": 5,
+        "in": 15,
+        "events": {"added": 7, "changed": 8},
+        "dropped": {},
+        "version": 5,
+        "seconds": 0,
+    }
+
+
+def test_a_second_refresh_with_nothing_new_changes_nothing(publisher: Path, storage: Storage, tmp_path: Path) -> None:
+    refresh(Settings(folder=publisher), storage)
+    Snapshot(storage).export(tmp_path / "first.jsonl")
+    assert refresh(Settings(folder=publisher), storage).summary()["files"] == 0
+    assert Snapshot(storage).version == 5
+    Snapshot(storage).export(tmp_path / "second.jsonl")
+    assert (tmp_path / "first.jsonl").read_bytes() == (tmp_path / "second.jsonl").read_bytes()
+
+
+def test_the_next_refresh_goes_on_where_this_one_stopped(publisher: Path, storage: Storage) -> None:
+    assert refresh(Settings(folder=publisher, max_files=2), storage).summary()["files"] == 2
+    assert refresh(Settings(folder=publisher), storage).summary()["files"] == 3
+    assert texts(storage) == TRUTH
+
+
+def test_what_came_before_a_failure_is_in_the_corpus(publisher: Path, storage: Storage) -> None:
+    with pytest.raises(FetchError, match=r"4\.txt: the publisher does not answer"):
+        refresh(Settings(folder=publisher, fail_after=4), storage, workers=2)
+    assert [row["name"] for row in Snapshot(storage).files("toy")] == ["0.txt", "1.txt", "2.txt", "3.txt"]
+
+
+def test_an_unreadable_file_of_a_series_stops_it_there(publisher: Path, storage: Storage) -> None:
+    (publisher / "2.txt").write_text("unreadable")
+    with pytest.raises(MedllmError, match=r"2\.txt cannot be applied: is no toy"):
+        refresh(Settings(folder=publisher), storage)
+    assert [row["name"] for row in Snapshot(storage).files("toy")] == ["0.txt", "1.txt"]
+
+
+def test_an_unreadable_file_that_stands_alone_is_a_reject(publisher: Path, storage: Storage) -> None:
+    (publisher / "2.txt").write_text("unreadable")
+    refresh(Settings(folder=publisher, whole=True), storage)
+    assert [(row["file"], row["reason"], row["detail"]) for row in Snapshot(storage).rejects("toy")] == [
+        ("2.txt", "unreadable file", "is no toy")
+    ]
+
+
+def test_a_changed_and_a_removed_file_take_their_records_along(publisher: Path, storage: Storage) -> None:
+    settings = Settings(folder=publisher, whole=True)
+    refresh(settings, storage)
+    (publisher / "4.txt").write_text("6 new text")
+    (publisher / "0.txt").unlink()
+    refresh(settings, storage)
+    # 1 and 2 stay: the file 1.txt holds them, too.
+    assert sorted(texts(storage)) == [f"toy:{row}" for row in range(1, 7)]
+    assert texts(storage)["toy:6"] == "new text"
+    assert Snapshot(storage).get("toy:0")[1]["deleted"] == "its file was removed"
+
+
+def test_fetched_copies_go_and_the_users_own_files_stay(publisher: Path, storage: Storage, home: Path) -> None:
+    refresh(Settings(folder=publisher, max_files=2), storage)
+    refresh(Settings(folder=publisher, copies=False), storage)
+    assert len(list(publisher.iterdir())) == 5
+    assert [path for path in home.rglob("*") if path.is_file()] == []
+
+
+def test_a_corpus_is_rebuilt_from_its_raw_files(publisher: Path, storage: Storage, tmp_path: Path) -> None:
+    refresh(Settings(folder=publisher), storage)
+    (publisher / "5.txt").write_text("-0\n1 corrected\n9\n")
+    refresh(Settings(folder=publisher), storage)
+    for path in publisher.iterdir():
+        path.unlink()
+    again = open_storage(str(tmp_path / "again"))
+    assert rebuild(SOURCE, storage, again).summary()["files"] == 6
+    for name, place in (("old", storage), ("new", again)):
+        Snapshot(place).export(tmp_path / name, retracted=True)
+    assert (tmp_path / "old").read_bytes() == (tmp_path / "new").read_bytes()
+    for record in TRUTH:
+        assert Snapshot(storage).history(record) == Snapshot(again).history(record)
+    assert Snapshot(storage).files("toy") == Snapshot(again).files("toy")
+    assert list(Snapshot(storage).rejects("toy")) == list(Snapshot(again).rejects("toy"))
+
+
+def test_a_corpus_whose_raw_files_were_not_kept_says_so(publisher: Path, storage: Storage, tmp_path: Path) -> None:
+    refresh(Settings(folder=publisher), storage, keep_raw=False)
+    assert not (tmp_path / "corpus" / "raw").exists()
+    with pytest.raises(MedllmError, match="raw file 1 of toy was not kept: nothing can be rebuilt"):
+        rebuild(SOURCE, storage, open_storage(str(tmp_path / "again")))
+
+
+def test_a_source_that_nobody_fetches_says_what_to_do(storage: Storage) -> None:
+    with pytest.raises(MedllmError, match="source toy cannot be fetched: convert its files"):
+        refresh_with(dataclasses.replace(SOURCE, fetch=None), Settings(folder=Path()), storage)
