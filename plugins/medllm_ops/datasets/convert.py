@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import os
 from collections import Counter
@@ -20,19 +19,18 @@ from medllm_ops.files import (
     make_once,
     read_json,
     read_json_lines,
-    text_hash,
     to_json_line,
     write_json,
 )
 from medllm_ops.records import Deletion, LedgerEntry, Record, Reject, record_to_row
 from medllm_ops.sources.base import Parsed, Source
+from medllm_ops.sources.sample import NOT_SAMPLED, Draw
 
 SUPERSEDED = "replaced by another version"
 DELETED = "deleted by its publisher"
 DELETION = "deletion notice"
 UNREADABLE = "unreadable file"
 NOT_UNICODE = "text is not Unicode"
-NOT_SAMPLED = "not in the sample"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +190,13 @@ class _Writer:
     def _not_sampled(self, sample: int) -> set[int]:
         if not sample:
             return set()
-        ranked = [(text_hash(record_id), number) for number, record_id in self._ids() if number not in self._out]
-        chosen = heapq.nsmallest(sample, ranked)
-        return {number for _, number in ranked} - {number for _, number in chosen}
+        draw: Draw[int] = Draw(sample)
+        lines = set()
+        for number, record_id in self._ids():
+            if number not in self._out:
+                lines.add(number)
+                draw.offer(record_id, number)
+        return lines.difference(draw.kept())
 
     def _ids(self) -> Iterator[tuple[int, str]]:
         with self._draft.open("rb") as draft:
