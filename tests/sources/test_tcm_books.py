@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from medllm_ops.errors import UnreadableFileError
 from medllm_ops.records import Document, Reject, record_to_row
 from medllm_ops.sources.base import Parsed
-from medllm_ops.sources.tcm_books import LICENCE, MAX_CHARACTERS, SOURCE, parse
+from medllm_ops.sources.tcm_books import SOURCE, parse
+from medllm_ops.sources.tcm_records import LICENCE, MAX_CHARACTERS
 
 HEAD = "\n<篇名>百草小识\n书名：百草小识\n作者：无名氏  \n朝代：清  \n年份：公元1700年  \n\n\n"
 SECTIONS = [

@@ -1,4 +1,8 @@
-"""中医世家 text dumps: one classic a file, in sections; each section becomes one or more documents."""
+"""中医世家: text dumps, one classic a file, and pages of the site; each section becomes one or more documents.
+
+The dumps are read here, the pages in :mod:`~medllm_ops.sources.tcm_pages`; a file's name or its first
+bytes say which it is.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medllm_ops.errors import UnreadableFileError
-from medllm_ops.records import EXCERPT_CHARACTERS, Document, Reject
+from medllm_ops.fetch import tcm_site
+from medllm_ops.records import EXCERPT_CHARACTERS, Reject
 from medllm_ops.sources.archives import open_raw
 from medllm_ops.sources.base import Parsed, Source
-from medllm_ops.sources.dialogues import content_id
 from medllm_ops.sources.raw_text import find_encoding
-from medllm_ops.sources.tcm_text import clean, cut, paragraphs_of
+from medllm_ops.sources.tcm_pages import is_page, parse_page
+from medllm_ops.sources.tcm_records import NAME, Book, documents_of
+from medllm_ops.sources.tcm_text import clean, paragraphs_of
 
-NAME = "tcm_books"
-URL = "https://www.zysj.com.cn/"
-LICENCE = "public domain (text from before 1949)"
-
-MAX_CHARACTERS = 1_200
-"""Characters of one record's text; a Chinese character is one token or two, so it fits a window of 2,048."""
-MAX_TITLE_CHARACTERS = 120
 MAX_FILE_BYTES = 64 << 20
 """Of a file that is read whole; the largest of 700 books has 4 MB."""
 
@@ -29,26 +28,8 @@ _TAG = re.compile(r"<(篇名|目录)>(.*)")
 _FIELD = re.compile(r"(书名|作者|朝代|年份)：(.*)")
 _BODY_LABEL = re.compile(r"\s*(?:内[容?]|属性)：")
 _FILE_NUMBER = re.compile(r"^\d+\s*[-_.、]\s*")
-_YEAR = re.compile(r"\d{4}")
-_FIRST_YEAR_UNDER_COPYRIGHT = 1949
 _BAD_SHARE = 0.05  # random bytes read as GB18030 have 0.08
 _BAD_CHARACTERS = 100
-
-
-@dataclass(slots=True)
-class Book:
-    """What the head of a dump says."""
-
-    title: str
-    author: str = ""
-    dynasty: str = ""
-    year: str = ""
-
-    @property
-    def licence(self) -> str:
-        """Free, unless the dump itself names a later year: then nothing is known."""
-        years = [int(year) for year in _YEAR.findall(self.year)]
-        return "" if years and max(years) >= _FIRST_YEAR_UNDER_COPYRIGHT else LICENCE
 
 
 @dataclass(slots=True)
@@ -70,6 +51,9 @@ def parse(path: Path) -> Iterator[Parsed]:
 
     :raises UnreadableFileError: if the file cannot be opened, is larger than :data:`MAX_FILE_BYTES`, or is no text.
     """
+    if is_page(path):
+        yield from parse_page(path)
+        return
     text = _read(path)
     if isinstance(text, Reject):
         yield text
@@ -83,7 +67,7 @@ def parse(path: Path) -> Iterator[Parsed]:
             if not any(line.strip() for line in section.lines):
                 continue
         number += 1
-        documents = _documents(book, section)
+        documents = documents_of(book, section.path, section.title, paragraphs_of(section.body))
         yield from documents
         if not documents:
             excerpt = f"{section.title or ''} {section.body.strip()}"[:EXCERPT_CHARACTERS]
@@ -152,35 +136,12 @@ def _read_head(section: Section, book: Book) -> tuple[Book, list[str]]:
     ), rest
 
 
-def _documents(book: Book, section: Section) -> list[Document]:
-    paragraphs = paragraphs_of(section.body)
-    if not paragraphs:
-        return []
-    heading = section.title or (section.path[-1] if section.path else "")
-    head = f"《{book.title}》{heading}"[:MAX_TITLE_CHARACTERS]
-    origin = "，".join(filter(None, (book.dynasty, book.author, book.year)))
-    place = "·".join(filter(None, (*section.path, section.title)))
-    title = f"《{book.title}》" + (f"（{origin}）" if origin else "") + place
-    identifier = content_id(NAME, book.title, book.author, section.path, section.title, paragraphs)
-    texts = cut(paragraphs, MAX_CHARACTERS - len(head) - 1)
-    return [
-        Document(
-            id=identifier if len(texts) == 1 else f"{identifier}#{number}",
-            source=NAME,
-            language="zh",
-            title=title,
-            text=f"{head}\n{text}",
-            url=URL,
-            licence=book.licence,
-        )
-        for number, text in enumerate(texts, start=1)
-    ]
-
-
 SOURCE = Source(
     name=NAME,
     stage="pretrain",
     folder="tcm_books",
-    patterns=("*.txt",),
+    patterns=("*.txt", "*.html", "*.htm"),
     parse=parse,
+    fetch=tcm_site.fetch,
+    settings=tcm_site.Settings,
 )
