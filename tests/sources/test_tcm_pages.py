@@ -19,7 +19,8 @@ SECTIONS = """<div id="content">
 <div class="section" id="1"><h2 class="title">卷上</h2></div>
 <div class="section" id="2"><h3 class="title">草部</h3><p>草之属，凡二种。</p></div>
 <div class="section" id="3"><h4 class="title">甘草</h4>
-<p>　　味甘，<!-- 注 -->性平，<b>入脾经</b>，能和诸药。<img src="a.gif" alt="图">\ue5e5</p><p>治咳嗽。<br>又治痈疽。</p></div>
+<p>　　味甘，<!-- 注 -->性平，<b>入脾经</b>，能和诸药。
+<img src="a.gif" alt="图">\ue5e5</p><p>治咳嗽。<br>又治痈疽。</p></div>
 <div class="section" id="4"><h4 class="title">人参</h4><script>var a = "作者：坏";</script><p> </p></div>
 <div class="section" id="5"><h2 class="title">卷下</h2>
 <table><tr><td>茯苓</td><td>三钱</td></tr><tr><td>白术</td><td>二钱</td></tr></table></div>
@@ -74,6 +75,7 @@ def test_a_section_is_the_same_record_as_in_a_dump(tmp_path: Path) -> None:
     [
         "《百草小识》_甘草_中医世家",
         "甘草_百草小识_中医世家",
+        "百草小识_甘草_中医世家",
         "甘草 - 《百草小识》 - 中医世家",
         "甘草|百草小识|中医世家",
     ],
