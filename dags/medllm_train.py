@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from itertools import groupby
 from typing import Any
@@ -17,6 +18,7 @@ from medllm_ops.operators import (
     SwiftSftOperator,
 )
 from medllm_ops.operators.params import form
+from medllm_ops.operators.refresh import assets_of
 
 # What a person sees of the graph and of the grid before opening a group.
 GROUPS = {
@@ -26,6 +28,10 @@ GROUPS = {
     "stage_self_cognition": "Self-cognition",
     "proof": "Evaluate and serve",
 }
+
+
+# A refresh of one of these sources (such as "pubmed,clinicaltrials") starts a run on the latest version of the corpus.
+follows = assets_of(os.environ.get("MEDLLM_TRAIN_FOLLOWS", ""))
 
 
 @task(task_id="plan", task_display_name="Check the parameters, fetch the model")
@@ -80,10 +86,10 @@ with DAG(
     dag_id="medllm_train",
     dag_display_name="Train a medical model",
     description=__doc__,
-    schedule=None,
+    schedule=follows,
     catchup=False,
     max_active_runs=1,
-    params=form(),
+    params=form(**({"corpus": "latest"} if follows else {})),
     tags=["medllm-ops"],
     doc_md="""
 Raw files of the sources become records, records become a frozen dataset, and three stages of training

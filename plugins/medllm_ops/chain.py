@@ -12,76 +12,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from medllm_ops.compute.job import Place
 from medllm_ops.compute.places import place_for
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import read_json, write_json, write_whole
-from medllm_ops.home import home, include
-from medllm_ops.run import STAGES, Parameters, Run, Stage
+from medllm_ops.files import read_json
+from medllm_ops.home import home
+from medllm_ops.parameters import STAGES, Parameters, Stage
+from medllm_ops.run import Run
 
 DEFAULT_VAL_SHARE = 0.1
 
 
 def plan(run: Run, place: Place) -> dict[str, Any]:
-    """Check everything that can be checked before a GPU is asked for, and freeze it in the run's directory.
+    """Check everything that can be checked before a GPU is asked for; see :func:`medllm_ops.plan.make_plan`."""
+    from medllm_ops.plan import make_plan
 
-    :return: ``{"run_dir", "model", "sources": {name: [files]}, "stages": [names]}``.
-    :raises MedllmError: one sentence that says what is wrong and what is allowed.
-    """
-    from medllm_ops.models.resolve import check_model_name, refuse_remote_code, resolve_model
-    from medllm_ops.sources import UNRECOGNISED, get_source, list_files
-    from medllm_ops.swift.arguments import check_names
-    from medllm_ops.swift.recipe import load_recipe, override
-
-    parameters = run.parameters
-    recipe = load_recipe(parameters.recipe)
-    changes = {
-        "max_steps": parameters.max_steps or None,
-        "num_train_epochs": (not parameters.max_steps and parameters.num_train_epochs) or None,
-        "learning_rate": parameters.learning_rate or None,
-        "max_length": parameters.max_length or None,
-        "seed": parameters.seed,
-    }
-    for stage in parameters.stages:
-        if stage not in recipe.stages:
-            raise MedllmError(f"recipe {recipe.name} has no stage {stage}: it has {', '.join(recipe.stages)}")
-        for name in recipe.stages[stage].instruction_sets:
-            get_source(name)
-        if extra := recipe.stages[stage].extra:
-            check_names("pt" if stage == "pretrain" else "sft", extra)
-        recipe = override(recipe, stage, **{name: value for name, value in changes.items() if value is not None})
-    model = parameters.model or recipe.model
-    check_model_name(model)
-    raw = Path(parameters.raw).expanduser().resolve() if parameters.raw else include() / "datasets" / "demo"
-    if not raw.is_dir():
-        raise MedllmError(f"the folder of raw files {raw} does not exist")
-    found = list_files(raw)
-    wanted = parameters.sources or list(found)
-    if missing := [name for name in wanted if not found.get(name)]:
-        raise MedllmError(f"{raw} has no file of {', '.join(missing)}; it has {', '.join(found) or 'none at all'}")
-    trained = {get_source(name).stage for name in wanted if name != UNRECOGNISED}
-    for stage in parameters.stages:
-        if stage in ("pretrain", "sft") and stage not in trained:
-            raise MedllmError(f"stage {stage} is on, but none of {', '.join(wanted)} has rows for it: switch it off")
-    with write_whole(run.recipe_file) as file:
-        values = recipe.model_dump(mode="json", exclude_none=True)
-        file.write(yaml.safe_dump(values, allow_unicode=True, sort_keys=False).encode())
-    for source, target in (("gate.yaml", run.gate_file), ("rows.jsonl", run.identity_file)):
-        with write_whole(target) as file:
-            file.write((include() / "datasets" / "identity" / source).read_bytes())
-    folder = resolve_model(model, recipe.hub)
-    if not recipe.allow_remote_code:
-        refuse_remote_code(folder)
-    decided = {
-        "run_dir": str(run.directory),
-        "model": str(folder),
-        "sources": {name: [str(path) for path in found[name]] for name in wanted},
-        "stages": list(parameters.stages),
-    }
-    write_json(run.plan_file, decided)
-    return decided
+    return make_plan(run)
 
 
 # --- the steps -------------------------------------------------------------------------------------------------------
@@ -89,9 +35,14 @@ def plan(run: Run, place: Place) -> dict[str, Any]:
 
 def convert_arguments(run: Run, source: str) -> dict[str, Any]:
     """What the conversion of one source takes, as JSON."""
-    files = read_json(run.plan_file)["sources"][source]
-    sample = run.parameters.rows_per_source
-    return {"source": source, "files": files, "output_dir": str(run.converted(source)), "sample": sample}
+    decided = read_json(run.plan_file)
+    return {
+        "source": source,
+        "files": decided["sources"][source],
+        "output_dir": str(run.converted(source)),
+        "sample": run.parameters.rows_per_source,
+        "corpus": decided["corpus"],
+    }
 
 
 def convert(run: Run, place: Place) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from rich.table import Table
 from medllm_ops import chain
 from medllm_ops.compute.places import place_for
 from medllm_ops.errors import MedllmError
+from medllm_ops.parameters import Parameters
 from medllm_ops.progress import follow_log
 from medllm_ops.refresh.cli import corpus_app
-from medllm_ops.run import Parameters, Run
+from medllm_ops.run import Run, default_run_name
 from medllm_ops.serving.cli import serve_app
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -87,7 +88,7 @@ def run(
             raise MedllmError(f"--set {item}: it must be NAME=VALUE")
         values[key] = yaml.safe_load(value)
     parameters = Parameters.check(values)
-    the_run = Run.create(name or parameters.default_run_name(), parameters)
+    the_run = Run.create(name or default_run_name(parameters), parameters)
     console.print(f"run [bold]{the_run.name}[/], everything of it in {the_run.directory}", soft_wrap=True)
     _run_chain(the_run)
 

@@ -1,4 +1,4 @@
-"""One run of the chain: its parameters, checked before anything starts, and where each thing lies."""
+"""One run of the chain on disk: where each thing lies."""
 
 from __future__ import annotations
 
@@ -8,184 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import ErrorDetails
-
-from medllm_ops.datasets.identity import Identity
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, text_hash, to_json_line, write_json
 from medllm_ops.home import home
+from medllm_ops.parameters import STAGES, Parameters
 
-Stage = Literal["pretrain", "sft", "self_cognition"]
-STAGES: tuple[Stage, ...] = ("pretrain", "sft", "self_cognition")
 LATEST = "latest"
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,119}")
-_NAME = r"^[^{}<>\n]*[^{}<>\s][^{}<>\n]*$"
 
 
-class Parameters(BaseModel):
-    """What a user decides about a run: the fields of the trigger form and of ``medllm-ops run``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    raw: str | None = Field(
-        default=None,
-        title="Folder of raw files",
-        description="Holds pubmed/ clinicaltrials/ tcm_books/ docx/ sft/. Empty: the demo inputs that are shipped.",
-        examples=["/data/raw"],
-    )
-    sources: list[str] = Field(
-        default_factory=list,
-        title="Sources",
-        description="Which sources to train on; none named means all that have files.",
-        examples=["pubmed", "clinicaltrials", "tcm_books", "docx", "alpaca", "deepctrl", "disc_medllm"],
-    )
-    rows_per_source: int = Field(
-        default=0,
-        ge=0,
-        title="Rows per source",
-        description="The most records of each source, drawn by a stable hash. 0 takes all.",
-        examples=[0, 20_000],
-    )
-    model: str | None = Field(
-        default=None,
-        title="Base model",
-        description="A folder, a hub id such as Qwen/Qwen3-14B, or smollm2-135m-instruct. Empty: the recipe's own.",
-        examples=["smollm2-135m-instruct", "/models/Qwen3-14B"],
-    )
-    recipe: str = Field(
-        default="demo",
-        min_length=1,
-        title="Recipe",
-        description="The name of a recipe in include/swift_configs, or a path to one.",
-        examples=["demo", "qwen3", "qwen_14b_chat_2024"],
-    )
-    pretrain: bool = Field(default=True, title="Continued pretraining", description="Train on the documents.")
-    sft: bool = Field(default=True, title="Instruction tuning", description="Train on the dialogues.")
-    self_cognition: bool = Field(
-        default=True, title="Self-cognition", description="Teach the model its name and its author."
-    )
-    max_steps: int = Field(
-        default=0,
-        ge=0,
-        title="Steps per stage",
-        description="Replaces the recipe's steps or epochs in every stage. 0 leaves the recipe's.",
-        examples=[0, 100],
-    )
-    num_train_epochs: float = Field(
-        default=0,
-        ge=0,
-        le=100,
-        title="Epochs per stage",
-        description="Replaces the recipe's steps or epochs in every stage, unless steps are given. 0: the recipe's.",
-        examples=[0, 1, 5],
-    )
-    learning_rate: float = Field(
-        default=0,
-        ge=0,
-        le=0.01,
-        title="Learning rate",
-        description="Replaces the recipe's in every stage; at most 0.01. 0 leaves the recipe's.",
-        examples=[0, 1e-4],
-    )
-    max_length: int = Field(
-        default=0,
-        ge=0,
-        le=1_000_000,
-        title="Tokens per row",
-        description="Longer rows are left out and counted. 0 leaves the recipe's. There is no -1 for 'unlimited'.",
-        examples=[0, 2048],
-    )
-    seed: int = Field(default=42, ge=0, lt=2**32, title="Seed", description="Of training and of drawing rows.")
-    name_zh: str = Field(
-        default="青禾医助",
-        pattern=_NAME,
-        max_length=40,
-        title="Name (Chinese)",
-        description="What the model is called.",
-    )
-    name_en: str = Field(
-        default="MedBuddy",
-        pattern=_NAME,
-        max_length=40,
-        title="Name (English)",
-        description="What the model is called.",
-    )
-    author_zh: str = Field(
-        default="北辰实验室", pattern=_NAME, max_length=60, title="Author (Chinese)", description="Who made the model."
-    )
-    author_en: str = Field(
-        default="Northstar Lab",
-        pattern=_NAME,
-        max_length=60,
-        title="Author (English)",
-        description="Who made the model.",
-    )
-    serve: bool = Field(
-        default=True, title="Serve", description="Start the OpenAI endpoint and prove it with a prompt."
-    )
-    keep_serving: bool = Field(
-        default=False, title="Keep serving", description="Leave the endpoint running after the proof."
-    )
-    where: Literal["local"] = Field(
-        default="local", title="Where jobs run", description="local: as processes of the worker's own machine."
-    )
-
-    @field_validator("sources", mode="before")
-    @classmethod
-    def _none_named(cls, names: Any) -> Any:
-        return [] if names is None else names
-
-    @field_validator("sources")
-    @classmethod
-    def _known_sources(cls, names: list[str]) -> list[str]:
-        from medllm_ops.sources import get_source
-
-        return list(dict.fromkeys(get_source(name).name for name in names))
-
-    @classmethod
-    def check(cls, values: dict[str, Any]) -> Parameters:
-        """Validate what a user gave.
-
-        :raises MedllmError: one sentence that names each bad field and says what is allowed.
-        """
-        try:
-            parameters = cls.model_validate(values)
-        except ValidationError as error:
-            problems = [_explain(problem) for problem in error.errors()]
-            raise MedllmError("bad parameters: " + "; ".join(problems)) from error
-        if not (parameters.pretrain or parameters.sft or parameters.self_cognition):
-            raise MedllmError("bad parameters: every stage is switched off; leave at least one on")
-        return parameters
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """The stages that are on, in order."""
-        on = {"pretrain": self.pretrain, "sft": self.sft, "self_cognition": self.self_cognition}
-        return tuple(stage for stage in STAGES if on[stage])
-
-    @property
-    def identity(self) -> Identity:
-        """The names and authors."""
-        return Identity(self.name_zh, self.name_en, self.author_zh, self.author_en)
-
-    def default_run_name(self) -> str:
-        """A name made of the recipe and a hash of all parameters: the same parameters go on with the same run."""
-        digest = text_hash(to_json_line(self.model_dump(mode="json")).decode())[:8]
-        return run_name(f"{Path(self.recipe).stem}-{digest}")
-
-
-def _explain(problem: ErrorDetails) -> str:
-    """One problem of pydantic's in words: which field, what is allowed, what it got."""
-    name = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"{name}: there is no such parameter (parameters: {', '.join(Parameters.model_fields)})"
-    allowed = problem["msg"]
-    if problem["type"] == "string_pattern_mismatch":
-        allowed = "Some text on one line, without braces and angle brackets"
-    return f"{name}: {allowed} (got {problem['input']!r})"
+def default_run_name(parameters: Parameters) -> str:
+    """A name made of the recipe and a hash of all parameters: the same parameters go on with the same run."""
+    digest = text_hash(to_json_line(parameters.model_dump(mode="json")).decode())[:8]
+    return run_name(f"{Path(parameters.recipe).stem}-{digest}")
 
 
 def run_name(text: str) -> str:

@@ -5,7 +5,7 @@ from airflow.sdk.exceptions import ParamValidationError
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.operators.params import check, form
-from medllm_ops.run import Parameters
+from medllm_ops.parameters import Parameters
 
 
 def test_the_form_is_the_parameters_and_the_runs_name() -> None:

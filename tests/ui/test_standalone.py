@@ -17,7 +17,7 @@ import pytest
 from medllm_ops.compute.job import job_id
 from medllm_ops.compute.processes import end_job, marked_processes
 from medllm_ops.files import read_json
-from medllm_ops.run import Parameters
+from medllm_ops.parameters import Parameters
 from medllm_ops.ui.standalone import JOB_ID, Login, airflow_standalone
 
 if TYPE_CHECKING:

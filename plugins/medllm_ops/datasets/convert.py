@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,9 @@ def convert(source: Source, files: Sequence[Path], out: Path, sample: int = 0) -
     """Parse ``files`` in the given order into ``out``, which appears whole or not at all.
 
     Of a publisher's record that comes several times the highest version stays, and among equal versions the last;
-    a deletion takes out what came before it, and so does a later state that has nothing to train on. Rows without a publisher's id all stay, under ids of their own: a
-    later step removes duplicates, with their count. A file that cannot be read at all costs one reject.
+    a deletion takes out what came before it, and so does a later state that has nothing to train on. Rows without a
+    publisher's id all stay, under ids of their own: a later step removes duplicates, with their count. A file that
+    cannot be read at all costs one reject.
 
     :param sample: the most records to keep: those whose ids have the lowest hashes, so the same ones whatever
         their order. 0 keeps all. The others are counted, not listed.
@@ -119,8 +120,8 @@ class _Writer:
         self._entry.rows_in += 1
         if isinstance(item, Reject):
             self._reject(item)
-            place = None if item.withdraws is None else self._alive.get(item.id or "")
-            if place and item.id and place.version <= item.withdraws:
+            place = self._alive.get(item.id or "")
+            if item.id and place and item.withdraws is not None and place.version <= item.withdraws:
                 del self._alive[item.id]
                 self._take_out(item.id, place, SUPERSEDED, f"by {item.file}, {item.position}: {item.reason}")
         elif isinstance(item, Deletion):
@@ -204,14 +205,21 @@ class _Writer:
                 yield number, orjson.loads(line)["id"]
 
 
-def convert_source(source: str, files: Sequence[str], output_dir: str, sample: int = 0) -> dict[str, Any]:
+def convert_source(
+    source: str, files: Sequence[str], output_dir: str, sample: int = 0, corpus: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Convert one source by its name; see :func:`convert`.
 
+    :param corpus: ``{"url", "version"}``: take its records from the corpus instead of ``files``.
     :return: ``{"directory", "step", "in", "out", "dropped"}``.
     :raises MedllmError: if not one record came out.
     """
+    from medllm_ops.datasets.from_corpus import take_from_corpus
     from medllm_ops.sources import UNRECOGNISED, get_source
 
+    if corpus:
+        ledger = take_from_corpus(corpus["url"], corpus["version"], source, Path(output_dir), sample)
+        return {"directory": output_dir, **ledger.to_row()}
     conversion = convert(get_source(source), [Path(path) for path in files], Path(output_dir), sample)
     ledger = conversion.ledger
     if not ledger.rows_out and source != UNRECOGNISED:

@@ -66,7 +66,8 @@ class Fetcher(Protocol):
     """Yields new raw files, one by one, in the order in which they must be applied.
 
     A few files are asked for ahead of the one that is applied; a refresh that is killed starts again from what is in
-    the corpus, so nothing in ``known`` is fetched again. Whatever it leaves in ``folder`` may be found again by the next refresh (a half download) or be missing.
+    the corpus, so nothing in ``known`` is fetched again. Whatever it leaves in ``folder`` may be found again by the
+    next refresh (a half download) or be missing.
 
     :raises FetchError: in one clear sentence, when the publisher cannot be read.
     """

@@ -1,4 +1,4 @@
-"""The trigger form, made of :class:`medllm_ops.run.Parameters`: one definition for the form, CLI and checks."""
+"""The trigger form, made of :class:`medllm_ops.parameters.Parameters`: one definition for the form, CLI and checks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 from airflow.sdk import Param
 
-from medllm_ops.run import Parameters
+from medllm_ops.parameters import Parameters
 
 _SECTIONS = {
-    "Data": ("raw", "sources", "rows_per_source"),
+    "Data": ("raw", "corpus", "sources", "rows_per_source"),
     "Model and training": (
         "model",
         "recipe",
@@ -27,8 +27,11 @@ _SECTIONS = {
 }
 
 
-def form() -> dict[str, Param]:
-    """The Params of the DAG, each with title, description, limits and examples."""
+def form(**defaults: Any) -> dict[str, Param]:
+    """The Params of the DAG, each with title, description, limits and examples.
+
+    :param defaults: other defaults than those of the parameters, by name.
+    """
     properties = Parameters.model_json_schema()["properties"]
     sections = {name: section for section, names in _SECTIONS.items() for name in names}
     params = {}
@@ -42,7 +45,7 @@ def form() -> dict[str, Param]:
         if "const" in schema:
             schema["enum"] = [schema.pop("const")]
         params[name] = Param(
-            properties[name].get("default", []),
+            defaults.get(name, properties[name].get("default", [])),
             description=properties[name]["description"],
             section=sections[name],
             **schema,
@@ -59,5 +62,5 @@ def form() -> dict[str, Param]:
 
 
 def check(values: dict[str, Any]) -> Parameters:
-    """The form's values as parameters; see :meth:`medllm_ops.run.Parameters.check`."""
+    """The form's values as parameters; see :meth:`medllm_ops.parameters.Parameters.check`."""
     return Parameters.check({name: value for name, value in values.items() if name != "run_name"})

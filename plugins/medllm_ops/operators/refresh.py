@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from airflow.sdk import Asset, AssetAlias, BaseOperator, Context
+from airflow.sdk import Asset, AssetAlias, AssetAny, BaseOperator, Context
 from airflow.sdk.exceptions import AirflowSkipException
 
 
 def corpus_asset(source: str) -> Asset:
     """The asset that stands for what the corpus has of a source."""
     return Asset(name=f"corpus_{source}", group="medllm_corpus")
+
+
+def assets_of(sources: str) -> AssetAny | None:
+    """Any of the assets of these sources, given with commas between them; ``None`` for none."""
+    names = [name.strip() for name in sources.split(",") if name.strip()]
+    return AssetAny(*map(corpus_asset, names)) if names else None
 
 
 CORPUS = AssetAlias("medllm_corpus")

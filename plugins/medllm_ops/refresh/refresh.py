@@ -34,11 +34,11 @@ from medllm_ops.records import Deletion, Record, Reject
 from medllm_ops.sources import get_entry
 from medllm_ops.sources.base import Parser, Source
 from medllm_ops.sources.catalogue import Sample
+from medllm_ops.sources.sample import NOT_SAMPLED, Sampled
 
 log = logging.getLogger(__name__)
 
 UNREADABLE = "unreadable file"
-NOT_SAMPLED = "not in the sample"
 ALL = Sample()
 
 
@@ -223,8 +223,9 @@ def _parsed(
 def _parse(parse: Parser, raw: FetchedFile, path: Path, sample: Sample) -> _Items | None:
     if raw.path is None:
         return None
-    write_items(_items(parse, raw), path)
-    return _Items(path, 0)
+    sampled = Sampled(_items(parse, raw), sample.rows, sample.seed)
+    write_items(sampled, path)
+    return _Items(path, sampled.left_out)
 
 
 def _items(parse: Parser, raw: FetchedFile) -> Iterator[Record | Deletion | Reject]:

@@ -1,0 +1,50 @@
+from typing import Any
+
+import pytest
+
+from medllm_ops.errors import MedllmError
+from medllm_ops.parameters import Parameters
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"rows_per_source": -1}, "rows_per_source: Input should be greater than or equal to 0 (got -1)"),
+        ({"max_length": -1}, "max_length: Input should be greater than or equal to 0 (got -1)"),
+        ({"learning_rate": 1}, "learning_rate: Input should be less than or equal to 0.01 (got 1)"),
+        ({"learning_rate": float("nan")}, "learning_rate: Input should be less than or equal to 0.01 (got nan)"),
+        ({"num_train_epochs": 101}, "num_train_epochs: Input should be less than or equal to 100 (got 101)"),
+        ({"max_steps": "many"}, "max_steps: Input should be a valid integer"),
+        ({"seed": 2**32}, "seed: Input should be less than 4294967296"),
+        ({"where": "the moon"}, "where: Input should be 'local' (got 'the moon')"),
+        ({"name_zh": "{{NAME}}"}, "name_zh: Some text on one line, without braces and angle brackets"),
+        ({"author_en": "  "}, "author_en: Some text on one line"),
+        ({"name_en": "x" * 41}, "name_en: String should have at most 40 characters"),
+        ({"recipe": ""}, "recipe: String should have at least 1 character"),
+        ({"epochs": 3}, "epochs: there is no such parameter (parameters: raw, corpus, sources, rows_per_source,"),
+        ({"raw": "/data", "corpus": "latest"}, "raw and corpus are both given; a run trains on one of them"),
+        ({"sources": ["pubmde"]}, "there is no source 'pubmde'; did you mean pubmed? (sources: pubmed,"),
+        ({"sources": "pubmed"}, "sources: Input should be a valid list"),
+        ({"pretrain": False, "sft": False, "self_cognition": False}, "every stage is switched off"),
+    ],
+)
+def test_a_bad_parameter_is_named_with_what_is_allowed(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(MedllmError) as caught:
+        Parameters.check(values)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_bad_parameters_are_named_at_once() -> None:
+    with pytest.raises(MedllmError, match=r"^bad parameters: max_steps: .*; max_length: "):
+        Parameters.check({"max_steps": -1, "max_length": "long"})
+
+
+def test_a_source_is_taken_once_under_its_own_name() -> None:
+    assert Parameters.check({"sources": ["tcm", "pubmed", "tcm_books"]}).sources == ["tcm_books", "pubmed"]
+
+
+def test_what_every_field_of_the_form_needs_is_there() -> None:
+    for name, field in Parameters.model_fields.items():
+        assert field.title, name
+        assert field.description, name
