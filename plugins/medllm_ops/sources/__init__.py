@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import os
 from itertools import islice
 from pathlib import Path
 
 from medllm_ops.errors import MedllmError, UnreadableFileError
+from medllm_ops.fetch.location import data_files
 from medllm_ops.sources import unrecognised
 from medllm_ops.sources.base import Source
 from medllm_ops.sources.catalogue import Entry, catalogue
@@ -20,7 +20,6 @@ UNRECOGNISED = unrecognised.NAME
 """The key of :func:`list_files` for files that no source knows."""
 
 _ROWS_TO_SNIFF = 20
-_NO_DATA_SUFFIXES = (".md5", ".dtd")
 
 
 def all_sources() -> tuple[Source, ...]:
@@ -81,7 +80,7 @@ def list_files(raw: Path) -> dict[str, list[Path]]:
         raise MedllmError(f"{raw}: no folder of raw files; give one with {', '.join(folders)} in it")
     files: dict[str, list[Path]] = {}
     for folder, source in folders.items():
-        for path in _data_files(raw / folder):
+        for path in data_files(raw / folder):
             found = source or sniff(path)
             files.setdefault(found.name if found else UNRECOGNISED, []).append(path)
     return files
@@ -96,17 +95,3 @@ def _folders() -> dict[str, Source | None]:
             raise MedllmError(f"source {source.name}: another source has the folder {source.folder}; choose its own")
         folders[source.folder] = owner
     return folders
-
-
-def _data_files(folder: Path) -> list[Path]:
-    found = []
-    for directory, subfolders, names in os.walk(folder, followlinks=False):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [Path(directory, name) for name in names if _is_data(name)]
-    return sorted(found)
-
-
-def _is_data(name: str) -> bool:
-    return not (
-        name.startswith((".", "~$")) or name.upper().startswith("README") or name.lower().endswith(_NO_DATA_SUFFIXES)
-    )

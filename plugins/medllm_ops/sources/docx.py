@@ -14,6 +14,7 @@ from lxml import etree
 from lxml.html import HtmlElement
 
 from medllm_ops.errors import UnreadableFileError
+from medllm_ops.fetch import dataset
 from medllm_ops.records import Document, Reject
 from medllm_ops.sources.archives import open_raw
 from medllm_ops.sources.base import Parsed, Source
@@ -156,4 +157,12 @@ def _text_lines(element: HtmlElement) -> Iterator[str]:
             yield tidied
 
 
-SOURCE = Source(name=NAME, stage="pretrain", folder="docx", patterns=("*.docx",), parse=parse)
+SOURCE = Source(
+    name=NAME,
+    stage="pretrain",
+    folder="docx",
+    patterns=("*.docx",),
+    parse=parse,
+    fetch=dataset.fetch,
+    settings=dataset.Settings,
+)

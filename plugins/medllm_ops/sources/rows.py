@@ -10,6 +10,7 @@ from typing import IO, Any, TypeAlias
 
 import orjson
 
+from medllm_ops.fetch import dataset
 from medllm_ops.records import EXCERPT_CHARACTERS, Record, Reject
 from medllm_ops.sources.archives import open_raw
 from medllm_ops.sources.base import Parsed, Source, Stage
@@ -143,4 +144,6 @@ def row_source(
         parse=partial(parse_rows, convert=convert, identify=identify),
         recognises=recognises,
         precedence=precedence,
+        fetch=dataset.fetch,
+        settings=dataset.Settings,
     )
