@@ -65,11 +65,12 @@ class _Planned:
 class Server:
     """A publisher; its kinds say in :meth:`answer` what it has.
 
-    ``requests`` are the paths that were asked for, with their queries, in order.
+    ``requests`` are the paths that were asked for, with their queries, in order; ``headers`` are theirs, in lower case.
     """
 
     def __init__(self) -> None:
         self.requests: list[str] = []
+        self.headers: list[dict[str, str]] = []
         self._planned: list[_Planned] = []
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -111,10 +112,11 @@ class Server:
         """What the publisher says when nothing goes wrong."""
         return NOT_FOUND
 
-    def take_fault(self, path: str) -> Fault:
+    def take_fault(self, path: str, headers: dict[str, str]) -> Fault:
         """Note a request, and say what goes wrong with it."""
         with self._lock:
             self.requests.append(path)
+            self.headers.append(headers)
             for planned in self._planned:
                 if planned.times != 0 and planned.path.search(path):
                     if planned.times is not None:
@@ -132,10 +134,10 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        fault = self.publisher.take_fault(self.path)
         parts = urlsplit(self.path)
         parameters = {name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
         headers = {name.lower(): value for name, value in self.headers.items()}
+        fault = self.publisher.take_fault(self.path, headers)
         if fault.status:
             extra = {} if fault.retry_after is None else {"Retry-After": fault.retry_after}
             answer = Answer(b"no", "text/plain", fault.status, extra)

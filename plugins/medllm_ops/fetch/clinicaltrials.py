@@ -10,6 +10,7 @@ import datetime
 import hashlib
 import logging
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -210,21 +211,32 @@ def _bulk(settings: Settings, known: Known, folder: Path, client: Client) -> Ite
 
 
 def _whole_zip(url: str, path: Path, client: Client) -> Path:
-    """Download until the zip's list of members, which stands at its end, can be read; twice at most."""
+    """Download until every member of the zip is whole; twice at most.
+
+    The publisher gives no checksum, and a study that cannot be read would be taken for one that is gone.
+    """
     for _ in range(2):
         client.download(url, path)
-        try:
-            with zipfile.ZipFile(path) as archive:
-                studies = sum(name.endswith(".json") for name in archive.namelist())
-            reason = "" if studies else "holds no study"
-        except zipfile.BadZipFile as error:
-            reason = f"is not whole ({error})"
-        if not reason:
-            log.info("the zip of ClinicalTrials.gov holds %d studies", studies)
+        damage = _damage(path)
+        if not damage:
             return path
-        log.warning("the zip from %s %s", url, reason)
+        log.warning("the zip from %s %s", url, damage)
         path.unlink()
-    raise FetchError(f"{url}: the zip {reason}, twice; nothing of it was kept; run the refresh again later")
+    raise FetchError(f"{url}: the zip {damage}, twice; nothing of it was kept; run the refresh again later")
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with a zip of studies; nothing if it is whole."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            studies = sum(name.endswith(".json") for name in archive.namelist())
+            log.info("the zip of ClinicalTrials.gov names %d studies; reading them all once", studies)
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        return f"is not whole ({error})"
+    if damaged:
+        return f"is damaged at {damaged}"
+    return "" if studies else "holds no study"
 
 
 def _sha256(path: Path) -> str:
