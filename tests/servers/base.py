@@ -147,6 +147,9 @@ class _Handler(BaseHTTPRequestHandler):
             answer = _part(self.publisher.answer(Request(parts.path, parameters, headers)), headers)
         self._send(answer, fault)
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def _send(self, answer: Answer, fault: Fault) -> None:
         body = answer.body
         if fault.corrupt and body:
@@ -160,6 +163,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.cut is not None or fault.wrong_length:
             self.close_connection = True
         self.end_headers()
+        if self.command == "HEAD":
+            return
         sent = body if fault.cut is None else body[: fault.cut]
         try:
             if fault.slow:

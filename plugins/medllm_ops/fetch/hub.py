@@ -218,7 +218,7 @@ def _told(hub: _Hub, what: str) -> Iterator[None]:
             raise
         said = " ".join(str(getattr(error, "message", "") or error).split())[:400]
         raise FetchError(
-            f"{what} cannot be read from {hub.title}: {said}; check its name and your token, and run the refresh again: "
+            f"{what} cannot be read from {hub.title}: {said}; check its name and your token, and refresh again: "
             "what came before is kept"
         ) from error
 
