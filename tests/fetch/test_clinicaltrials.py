@@ -157,7 +157,9 @@ def test_a_token_that_is_always_refused_ends_the_refresh(register: ClinicalTrial
 
 def test_another_page_size_begins_the_window_again(register: ClinicalTrials, corpus: Corpus) -> None:
     corpus.refresh(1)
+    register.requests.clear()
     assert len(corpus.refresh(page_size=4)) == 2
+    assert len(register.requests) == 3  # the token is not even tried
     assert sorted(corpus.records) == IDS
 
 
