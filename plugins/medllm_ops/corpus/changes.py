@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import xxhash
 
@@ -14,7 +15,7 @@ from medllm_ops.corpus.items import DELETION, REJECT
 from medllm_ops.records import LedgerEntry
 
 COLUMNS = ("item", "id", "version", "retracted", "hash", "reason", "withdraws")
-"""What of the items the rules look at."""
+"""What of the items the rules look at, besides their ``number``."""
 
 Event: TypeAlias = tuple[str, str, int, bytes | None]
 """Id, what happened, version, hash."""
@@ -65,12 +66,14 @@ class Changes:
         self.events: list[Event] = []
         self.members: list[str] = []
         columns = [items.column(name).to_pylist() for name in COLUMNS]
-        for row, (kind, record_id, version, retracted, digest, reason, withdraws) in enumerate(
-            zip(*columns, strict=True)
-        ):
+        rows = list(zip(*columns, strict=True))
+        rejected = []
+        for row in np.argsort(items.column("number").to_numpy(), kind="stable").tolist():
+            kind, record_id, version, retracted, digest, reason, withdraws = rows[row]
             ledger.rows_in += 1
             if kind == REJECT:
                 ledger.drop(reason)
+                rejected.append(row)
                 state = self._states.get(record_id) if withdraws is not None else None
                 if state and not state.deleted and withdraws >= state.version:
                     self._delete(record_id, state, "withdrawn", reason)
@@ -82,10 +85,10 @@ class Changes:
             else:
                 self.members.append(record_id)
                 self._record(row, record_id, version, retracted, digest)
-        rows = sorted(state.row for state in self._states.values() if state.row is not None)
-        ledger.rows_out += len(rows)
-        self.upserts = pa.array(rows, pa.int64())
-        self.rejected = pa.array([row for row, kind in enumerate(columns[0]) if kind == REJECT], pa.int64())
+        upserts = sorted(state.row for state in self._states.values() if state.row is not None)
+        ledger.rows_out += len(upserts)
+        self.upserts = pa.array(upserts, pa.int64())
+        self.rejected = pa.array(sorted(rejected), pa.int64())
 
     def _record(self, row: int, record_id: str, version: int, retracted: bool, digest: bytes) -> None:
         state = self._states.get(record_id)

@@ -158,7 +158,7 @@ class Writer:
 
     def _apply_chunk(self, file: _File, chunk: Chunk) -> npt.NDArray[np.int64]:
         """Write what the items change; return which records they hold."""
-        looked_at = chunk.columns(COLUMNS)
+        looked_at = chunk.columns(("number", *COLUMNS))
         ids = looked_at["id"].drop_null().unique().to_pylist()
         before = self._tables["records"].find(_STATE, "id", ids)
         changes = Changes(looked_at, before.to_pylist(), file.ledger, file.events)
@@ -184,9 +184,17 @@ class Writer:
                 batches.append(_stamped(batch, pa.array(reasons, pa.string()), file))
         if batches:
             self._tables["records"].upsert(pa.Table.from_batches(batches))
-        names = ("id", "event", "version", "hash")
-        said = {"date": file.date, "file": file.raw.name}
-        self._append("events", EVENTS, [dict(zip(names, event, strict=True)) | said for event in events])
+        if events:
+            ids, names, versions, digests = zip(*events, strict=True)
+            said = pa.repeat(file.date, len(events)), pa.repeat(file.raw.name, len(events))
+            arrays = [
+                pa.array(ids),
+                pa.array(names),
+                pa.array(versions, pa.int32()),
+                *said,
+                pa.array(digests, pa.binary(16)),
+            ]
+            self._tables["events"].append(pa.Table.from_arrays(arrays, schema=EVENTS))
 
     def _replace_members(self, file: _File, members: npt.NDArray[np.int64]) -> None:
         """Take out the records that only this file held, and no longer holds."""
