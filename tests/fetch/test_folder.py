@@ -160,3 +160,10 @@ def test_a_refresh_that_is_ended_goes_on(place: Path, fetch: Fetch, tmp_path: Pa
         settings = folders.Settings(location=str(place))
         first = next(iter(folders.fetch(settings, Known(), tmp_path / "spool", client)))
     assert [file.name for file in fetch({first.name: first.checksum})] == ["handbooks/wards/b.docx"]
+
+
+def test_what_a_killed_refresh_left_is_cleared(fetch: Fetch, tmp_path: Path) -> None:
+    left = [file.path for file in fetch()]
+    assert all(path and path.exists() for path in left)
+    fetch(dict.fromkeys(["other"], "1"), patterns=["a.*"])
+    assert [path and path.exists() for path in left] == [True, False]

@@ -157,3 +157,10 @@ def test_a_server_that_is_not_there(fetch: Fetch, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(FetchError, match=r"cannot be read: Could not connect to the endpoint URL") as caught:
         fetch()
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_killed_refresh_left_is_cleared(fetch: Fetch, tmp_path: Path) -> None:
+    left = [file.path for file in fetch()]
+    assert all(path and path.exists() for path in left)
+    fetch(dict.fromkeys(["other"], "1"), patterns=["a.*"])
+    assert [path and path.exists() for path in left] == [True, False]

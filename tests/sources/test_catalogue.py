@@ -214,6 +214,16 @@ def test_a_shipped_entry_fits_its_module(entry: Entry) -> None:
     entry.fetch_settings()
 
 
+ROW_FORMATS = ("alpaca", "conversations", "deepctrl", "disc_medllm", "messages", "preference", "query_response")
+PAGES = {"clinicaltrials": "clinicaltrials", "docx": "docx", **dict.fromkeys(ROW_FORMATS, "instruction_sets")}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_source_has_a_page_that_says_how_to_run_it(name: str, repository: Path) -> None:
+    page = repository / "docs" / "sources" / f"{PAGES[name]}.md"
+    assert f"medllm-ops corpus refresh {name}" in page.read_text(encoding="utf-8")
+
+
 def test_no_shipped_source_hides_behind_another() -> None:
     assert UNRECOGNISED not in {entry.name for entry in shipped()}
     assert len({entry.order for entry in shipped()}) == len(shipped())

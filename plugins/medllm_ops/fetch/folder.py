@@ -13,7 +13,7 @@ import orjson
 
 from medllm_ops.fetch.base import FetchedFile, FetchError, Known
 from medllm_ops.fetch.http import Client
-from medllm_ops.fetch.location import Settings, chosen, data_files, removed, spool_path
+from medllm_ops.fetch.location import Settings, chosen, clear_spool, data_files, removed, spool_path
 from medllm_ops.files import read_json, write_json, write_whole
 
 __all__ = ["Settings", "fetch"]
@@ -72,6 +72,7 @@ def fetch(settings: Settings, known: Known, folder: Path, client: Client) -> Ite
     prefix = f"{place.name}/" if place.is_dir() else ""
     below = [path.relative_to(root).as_posix() for path in (data_files(place) if place.is_dir() else [place])]
     names = {f"{prefix}{path}": root / path for path in chosen(below, settings.patterns, str(place))}
+    clear_spool(folder)
     seen = _Seen(folder / "seen.json")
     unread = []
     try:

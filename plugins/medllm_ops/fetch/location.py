@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ from pydantic import Field, field_validator
 from medllm_ops.fetch.base import FetchedFile, FetchError, FetchSettings, Known
 from medllm_ops.files import text_hash
 
+_SPOOL = "brought"
 _NO_DATA_SUFFIXES = (".md5", ".dtd")
 
 
@@ -81,8 +83,13 @@ def removed(prefix: str, names: Collection[str], known: Known) -> Iterator[Fetch
             yield FetchedFile(name=name, path=None)
 
 
+def clear_spool(folder: Path) -> None:
+    """Remove what refreshes that were killed left behind; call it before the first :func:`spool_path`."""
+    shutil.rmtree(folder / _SPOOL, ignore_errors=True)
+
+
 def spool_path(folder: Path, name: str) -> Path:
     """Where a file of that name is brought to: a folder of its own, so that it keeps its last name and suffixes."""
-    path = folder / text_hash(name)[:16] / PurePosixPath(name).name
+    path = folder / _SPOOL / text_hash(name)[:16] / PurePosixPath(name).name
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

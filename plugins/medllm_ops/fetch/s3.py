@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from medllm_ops.fetch.base import FetchedFile, FetchError, Known
 from medllm_ops.fetch.http import Client
-from medllm_ops.fetch.location import Settings, chosen, is_data_path, removed, spool_path
+from medllm_ops.fetch.location import Settings, chosen, clear_spool, is_data_path, removed, spool_path
 
 __all__ = ["Settings", "fetch"]
 
@@ -44,6 +44,7 @@ def fetch(settings: Settings, known: Known, folder: Path, client: Client) -> Ite
             if _is_below(entry["Key"], prefix)
         }
     names = {f"s3://{bucket}/{key}": key for key in chosen(list(etags), settings.patterns, place)}
+    clear_spool(folder)
     for name, key in names.items():
         if known.files.get(name) == etags[key].strip('"'):
             continue
