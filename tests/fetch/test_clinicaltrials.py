@@ -306,7 +306,7 @@ def test_a_half_download_is_gone_on_with_by_the_next_refresh(register: ClinicalT
         corpus.refresh(bulk=True)
     register.headers.clear()
     corpus.refresh(bulk=True)
-    assert [headers.get("range") for headers in register.headers] == [None, "bytes=262144-"]
+    assert [headers.get("range") for headers in register.headers] == [None, "bytes=300000-"]
     assert list(corpus.records) == IDS
 
 

@@ -10,6 +10,7 @@ import email.utils
 import hashlib
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,18 +27,24 @@ from medllm_ops.files import read_json, write_json
 log = logging.getLogger(__name__)
 
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-_BLOCK_BYTES = 1 << 18
+_ERROR_BODY_BYTES = 2000
+_CONTENT_RANGE = re.compile(r"bytes \d+-\d+/(\d+)")
+_GZIP_NAMES = (".gz", ".tgz")
 _Result = TypeVar("_Result")
 
 
 class HttpError(MedllmError):
-    """A request failed for good; its text names the address and the last reason."""
+    """A request failed for good; its text names the address and the last reason.
 
-    def __init__(self, url: str, reason: str, status: int = 0) -> None:
+    ``body`` is the beginning of what the server said, if it said no.
+    """
+
+    def __init__(self, url: str, reason: str, status: int = 0, body: str = "") -> None:
         super().__init__(f"{url}: {reason}")
         self.url = url
         self.reason = reason
         self.status = status
+        self.body = body
 
 
 class ChecksumError(HttpError):
@@ -121,7 +128,7 @@ class Client:
         def attempt() -> _Result:
             with self._stream(url, params, headers) as response:
                 _raise_for_status(url, response)
-                body = b"".join(self._blocks(response))
+                body = b"".join(self._watched(response.iter_bytes()))
                 answer = httpx.Response(
                     response.status_code,
                     headers=[(key, value) for key, value in response.headers.multi_items() if key not in _CODED],
@@ -167,21 +174,30 @@ class Client:
             headers |= {"Range": f"bytes={part.size}-", "If-Range": part.validator}
         with self._stream(url, None, headers) as response:
             if response.status_code == 416:
+                if response.headers.get("content-range") == f"bytes */{part.size}":
+                    return  # whole already: the process ended before it gave the file its name
                 part.discard()
                 raise _TransientError("the file became shorter")
             _raise_for_status(url, response)
             if "text/html" in response.headers.get("content-type", "") and part.is_no_page:
                 raise _TransientError("an HTML page came instead of the file", response.status_code)
-            if response.status_code != 206 or not _starts_at(response, part.size):
+            coding = response.headers.get("content-encoding", "identity")
+            if coding != "identity" and not part.is_gzip:
+                raise HttpError(url, f"it came compressed ({coding}), though it was asked for as it is")
+            if response.status_code != 206:
                 part.discard()
-            total = part.size + int(response.headers.get("content-length") or 0)
+            elif not _starts_at(response, part.size):
+                part.discard()
+                raise _TransientError("another part of the file came than the one that was asked for")
+            total = _size(response)
             part.begin(_validator(response))
             with part.file.open("ab") as file:
-                for block in self._blocks(response):
+                # Raw: some servers call a .gz file a coded one, and httpx would unpack it.
+                for block in self._watched(response.iter_raw()):
                     file.write(block)
                     if progress:
                         progress(file.tell(), total)
-        if response.headers.get("content-length") and part.size != total:
+        if total and part.size != total:
             raise _TransientError(f"{part.size} bytes came instead of {total}")
 
     @contextmanager
@@ -192,41 +208,46 @@ class Client:
         try:
             with self._http.stream("GET", url, params=params, headers=headers) as response:
                 yield response
-        except httpx.TransportError as error:
-            raise _TransientError(str(error) or type(error).__name__) from error
-        except (httpx.InvalidURL, httpx.TooManyRedirects, httpx.DecodingError) as error:
+        except (httpx.InvalidURL, httpx.TooManyRedirects, httpx.UnsupportedProtocol) as error:
             raise HttpError(url, str(error)) from error
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise _TransientError(str(error) or type(error).__name__) from error
         finally:
             self._next_request = time.monotonic() + random.uniform(*self.pause)
 
-    def _blocks(self, response: httpx.Response) -> Iterator[bytes]:
+    def _watched(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
         began, size = time.monotonic(), 0
-        for block in response.iter_bytes(_BLOCK_BYTES):
+        for block in blocks:
             yield block
             size += len(block)
             seconds = time.monotonic() - began
-            if seconds > self._timeout and size < self._slowest * seconds:
-                raise _TransientError(f"only {size} bytes came in {seconds:.0f} s")
+            if seconds > self._timeout:
+                if size < self._slowest * seconds:
+                    raise _TransientError(f"only {size} bytes came in {seconds:.0f} s")
+                began, size = time.monotonic(), 0
 
     def _patiently(self, url: str, attempt: Callable[[], _Result], gained: Callable[[], int] = lambda: 0) -> _Result:
         """Try until it works; a try that brought new bytes begins the count anew."""
         best = gained()
         failures = 0
 
-        def stop(state: tenacity.RetryCallState) -> bool:
+        def count(_: tenacity.RetryCallState) -> None:
             nonlocal best, failures
             failures = 1 if gained() > best else failures + 1
             best = max(best, gained())
+
+        def stop(state: tenacity.RetryCallState) -> bool:
             return failures >= self._attempts or _retry_after(state) > self._longest_wait
 
         def wait(state: tenacity.RetryCallState) -> float:
-            backoff: float = min(self._first_wait * 2 ** (failures - 1), self._longest_wait)
+            backoff: float = min(self._first_wait * 2 ** min(failures - 1, 30), self._longest_wait)
             return max(backoff * random.uniform(0.5, 1), _retry_after(state))
 
         def tell(state: tenacity.RetryCallState) -> None:
             log.warning("%s: %s; next try in %.1f s", url, _fault(state), state.upcoming_sleep)
 
         retrying = tenacity.Retrying(
+            after=count,  # tenacity calls it before wait and stop
             stop=stop,
             wait=wait,
             retry=tenacity.retry_if_exception_type(_TransientError),
@@ -237,7 +258,8 @@ class Client:
             return retrying(attempt)
         except _TransientError as error:
             asked = f" (it asks to wait {error.retry_after:.0f} s)" if error.retry_after > self._longest_wait else ""
-            raise HttpError(url, f"{error}{asked}, after {failures} tries", error.status) from error
+            tries = "1 try" if failures == 1 else f"{failures} tries"
+            raise HttpError(url, f"{error}{asked}, after {tries}", error.status) from error
 
 
 _CODED = frozenset({"content-encoding", "content-length", "transfer-encoding"})
@@ -251,6 +273,7 @@ class _Part:
         self.file = path.with_name(f"{path.name}.part")
         self._note = path.with_name(f"{path.name}.part.json")
         self.is_no_page = path.suffix not in (".html", ".htm")
+        self.is_gzip = path.suffix in _GZIP_NAMES
 
     @property
     def size(self) -> int:
@@ -281,13 +304,25 @@ def _raise_for_status(url: str, response: httpx.Response) -> None:
     if status in _TRY_AGAIN:
         reason = f"status {status} {response.reason_phrase}"
         raise _TransientError(reason, status, _seconds(response.headers.get("retry-after", "")))
-    if status >= 400:
-        raise HttpError(url, f"status {status} {response.reason_phrase}", status)
+    if status >= 300:
+        raise HttpError(url, f"status {status} {response.reason_phrase}", status, _beginning(response))
+
+
+def _beginning(response: httpx.Response) -> str:
+    body = b""
+    try:
+        for block in response.iter_bytes():
+            body += block
+            if len(body) >= _ERROR_BODY_BYTES:
+                break
+    except (httpx.TransportError, httpx.DecodingError) as error:
+        log.debug("the reason for status %d broke off: %s", response.status_code, error)
+    return body[:_ERROR_BODY_BYTES].decode("utf-8", "replace")
 
 
 def _seconds(retry_after: str) -> float:
     """What a Retry-After header asks for, in seconds: a number, or the seconds until a date (RFC 9110, 10.2.3)."""
-    if retry_after.strip().isdigit():
+    if re.fullmatch(r"\s*[0-9]+\s*", retry_after):
         return float(retry_after)
     try:
         date = email.utils.parsedate_to_datetime(retry_after)
@@ -298,6 +333,14 @@ def _seconds(retry_after: str) -> float:
 
 def _starts_at(response: httpx.Response, position: int) -> bool:
     return str(response.headers.get("content-range", "")).startswith(f"bytes {position}-")
+
+
+def _size(response: httpx.Response) -> int:
+    """Bytes of the whole file; 0 if the server does not say."""
+    if response.status_code == 206:
+        stated = _CONTENT_RANGE.match(response.headers.get("content-range", ""))
+        return int(stated[1]) if stated else 0
+    return int(response.headers.get("content-length") or 0)
 
 
 def _validator(response: httpx.Response) -> str:
