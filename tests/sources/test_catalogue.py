@@ -12,14 +12,8 @@ from medllm_ops.sources import UNRECOGNISED, all_sources, catalogue, get_entry, 
 from medllm_ops.sources.catalogue import Entry, read_entry
 
 TOY = """
-from medllm_ops.fetch.base import FetchSettings
 from medllm_ops.sources.dialogues import build_dialogue, text_field
 from medllm_ops.sources.rows import row_source
-import dataclasses
-
-
-class Settings(FetchSettings):
-    location: str = ""
 
 
 def recognises(row):
@@ -30,7 +24,7 @@ def convert(row):
     return build_dialogue("toy", [("user", text_field(row, "frage")), ("assistant", text_field(row, "antwort"))])
 
 
-SOURCE = dataclasses.replace(row_source("toy", convert, recognises), settings=Settings)
+SOURCE = row_source("toy", convert, recognises)
 """
 ROWS = '{"frage": "What is a toy?", "antwort": "A small example."}\n{"frage": "And this?", "antwort": ""}\n'
 GOOD = {
@@ -71,6 +65,7 @@ def test_a_source_is_added_by_one_module_and_one_entry(write: Path, tmp_path: Pa
     raw.parent.mkdir(parents=True)
     raw.write_text(ROWS)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "modules"), "COLUMNS": "200"}
+    environment["MEDLLM_HOME"] = str(tmp_path / "home")
 
     def medllm_ops(*arguments: str) -> str:
         command = [sys.executable, "-m", "medllm_ops.cli", *arguments]
@@ -84,6 +79,9 @@ def test_a_source_is_added_by_one_module_and_one_entry(write: Path, tmp_path: Pa
     (row,) = read_json_lines(tmp_path / "out" / "records.jsonl")
     assert (row["source"], row["messages"][1]["content"]) == ("toy", "A small example.")
     assert list_files(tmp_path / "raw") == {"toy": [raw]}
+    told = medllm_ops("corpus", "refresh", "toy", "--set", f"location={raw.parent}")
+    assert "toy: 1 raw files, 2 items" in told
+    assert "1 added" in told
 
 
 def test_a_changed_module_converts_anew(write: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
