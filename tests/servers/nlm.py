@@ -1,4 +1,4 @@
-"""NLM's mirror: ``/pubmed/baseline/`` and ``/pubmed/updatefiles/`` as Apache lists them, with md5 sidecars."""
+"""NLM's mirror: ``baseline/`` and ``updatefiles/`` as Apache lists them, gzip files, md5 sidecars."""
 
 from __future__ import annotations
 
@@ -20,81 +20,74 @@ class _File:
 
 
 class NlmMirror(Server):
-    """The mirror; its address for the fetcher is :attr:`base_url`.
+    """The mirror; the fetcher is told :attr:`url`.
 
-    ``link`` makes the ``href`` of a file from its folder and its name; ``dates`` false leaves the dates out.
-    ``before`` is called with the path of each request before it is answered: it may change what is there.
+    ``files`` are the contents by their path, such as ``baseline/pubmed26n0001.xml.gz``. ``link`` makes the ``href`` of
+    a file from its folder and its name; without ``dates`` the listings have none. ``before`` is called with the path
+    of each request before it is answered: it may change what is there.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.files: dict[str, dict[str, _File]] = {folder: {} for folder in FOLDERS}
+        self.files: dict[str, _File] = {}
         self.link: Callable[[str, str], str] = lambda folder, name: name
         self.dates = True
         self.before: Callable[[str], None] = lambda path: None
 
     @property
-    def base_url(self) -> str:
-        """What the fetcher is told."""
-        return f"{self.url}pubmed/"
-
-    @property
     def downloads(self) -> list[str]:
         """The files that were asked for, sidecars and listings left out."""
-        return [path.rpartition("/")[2] for path in self.requests if path.endswith(".xml.gz")]
+        return [path.lstrip("/") for path in self.requests if path.endswith(".xml.gz")]
 
-    def add(
-        self,
-        folder: str,
-        name: str,
-        xml: bytes,
-        modified: datetime.datetime = datetime.datetime(2026, 1, 14, 14, 5),
-        md5: str | None = None,
-    ) -> str:
-        """Put a file there, and its sidecar; return the md5.
-
-        :param xml: its content, which is compressed here.
-        :param md5: what the sidecar says, if that is wrong.
-        """
+    def add(self, folder: str, name: str, xml: bytes, date: str = "2026-01-14") -> str:
+        """Publish a file, compressed here, and its sidecar; ``date`` is what the listing says. Returns the md5."""
+        modified = datetime.datetime.fromisoformat(f"{date}T14:05:00+00:00")
         content = gzip.compress(xml, mtime=0)
-        digest = md5 or hashlib.md5(content).hexdigest()
-        sidecar = f"MD5({name})= {digest}\n".encode()
-        self.files[folder] |= {name: _File(content, modified), f"{name}.md5": _File(sidecar, modified)}
+        self.files[f"{folder}/{name}"] = _File(content, modified)
+        return self.set_md5(folder, name, hashlib.md5(content).hexdigest())
+
+    def set_md5(self, folder: str, name: str, digest: str) -> str:
+        """Publish this md5 beside a file."""
+        modified = self.files[f"{folder}/{name}"].modified
+        self.files[f"{folder}/{name}.md5"] = _File(f"MD5({name})= {digest}\n".encode(), modified)
         return digest
 
     def remove(self, folder: str, name: str) -> None:
         """Take a file and its sidecar away."""
-        del self.files[folder][name]
-        del self.files[folder][f"{name}.md5"]
+        del self.files[f"{folder}/{name}"]
+        del self.files[f"{folder}/{name}.md5"]
 
     def answer(self, request: Request) -> Answer:
         self.before(request.path)
-        _, root, folder, *names = [*request.path.split("/"), ""][:5]
-        if root != "pubmed" or folder not in FOLDERS or len(names) < 1:
-            return NOT_FOUND
-        if not names[0]:
-            return Answer(self.listing(folder).encode(), "text/html;charset=ISO-8859-1")
-        file = self.files[folder].get(names[0])
+        path = request.path.lstrip("/")
+        if path.rstrip("/") in FOLDERS and path.endswith("/"):
+            return Answer(self.listing(path.rstrip("/")).encode(), "text/html;charset=ISO-8859-1")
+        file = self.files.get(path)
         if file is None:
             return NOT_FOUND
         headers = {
             "ETag": f'"{hashlib.sha256(file.content).hexdigest()[:16]}"',
-            "Last-Modified": http_date(file.modified.replace(tzinfo=datetime.UTC).timestamp()),
+            "Last-Modified": http_date(file.modified.timestamp()),
             "Accept-Ranges": "bytes",
         }
-        return Answer(file.content, "application/x-gzip", headers=headers)
+        return Answer(file.content, "text/plain" if path.endswith(".md5") else "application/x-gzip", headers=headers)
 
     def listing(self, folder: str) -> str:
         """The page that lists a folder."""
-        rows = ['<a href="?C=N;O=D">Name</a> <a href="?C=M;O=A">Last modified</a> <a href="?C=S;O=A">Size</a>  <hr>']
-        rows.append('<a href="/pubmed/">Parent Directory</a>                              -   ')
-        rows.append('<a href="README.txt">README.txt</a>               2026-01-10 10:29  4.5K  ')
-        for name, file in sorted(self.files[folder].items()):
+        rows = [
+            '<a href="?C=N;O=D">Name</a> <a href="?C=M;O=A">Last modified</a> <a href="?C=S;O=A">Size</a>  <hr>',
+            '<a href="/">Parent Directory</a>                              -   ',
+            '<a href="README.txt">README.txt</a>               2026-01-10 10:29  4.5K  ',
+        ]
+        for path, file in sorted(self.files.items()):
+            at, _, name = path.partition("/")
+            if at != folder:
+                continue
             date = f" {file.modified:%Y-%m-%d %H:%M}" if self.dates else ""
             rows.append(f'<a href="{self.link(folder, name)}">{name}</a>{date} {len(file.content):>5}  ')
             if name.endswith(".gz"):
-                stats = name.replace(".xml.gz", "_stats.html")
-                rows.append(f'<a href="{stats}">{stats}</a>{date}   585  ')
+                statistics = name.replace(".xml.gz", "_stats.html")
+                rows.append(f'<a href="{statistics}">{statistics}</a>{date}   585  ')
         title = f"Index of /pubmed/{folder}"
         return f"""<!DOCTYPE HTML PUBLIC "-//W3C//DTD HTML 3.2 Final//EN">
 <html>
