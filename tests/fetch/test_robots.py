@@ -113,8 +113,9 @@ def test_a_robots_txt_that_cannot_be_read_forbids_all(
     site.robots = "User-agent: *\nDisallow:"
     site.fail("robots", fault, times=None)
     with pytest.raises(FetchError, match=r"nothing is fetched, for the site does not say what it allows.*again later"):
-        crawl(site, client, tmp_path)
+        crawl(site, client, tmp_path, delay=(0.01, 0.02))
     assert set(site.requests) == {"/robots.txt"}
+    assert client.pause == (0.01, 0.02)
 
 
 @pytest.mark.parametrize("status", [401, 403])

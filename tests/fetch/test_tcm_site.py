@@ -183,6 +183,13 @@ def test_a_site_that_is_down_ends_the_refresh(site: TcmSite, corpus: Corpus) -> 
     assert {len(found) for found in corpus.found.values()} == {2}
 
 
+def test_lost_pages_between_others_do_not_end_it(site: TcmSite, corpus: Corpus) -> None:
+    for number in range(6):
+        site.add_whole(f"b{number}", HERBS)
+    site.fail("/b[024]/", Fault(status=503), times=None)
+    assert len(corpus.refresh(lost_in_a_row=2)) == 6
+
+
 def test_pages_that_the_site_says_are_gone_do_not_end_it(site: TcmSite, corpus: Corpus) -> None:
     for number in range(6):
         site.add_whole(f"b{number}", HERBS)
@@ -253,7 +260,7 @@ class TestRevisit:
     def test_a_lost_record_of_visits_costs_visits_only(self, site: TcmSite, corpus: Corpus, tmp_path: Path) -> None:
         site.add_whole("jia", HERBS)
         corpus.refresh()
-        (tmp_path / "visits.jsonl").write_text('["lilunshuji/jia/qua\n[]\n{"a": 1}\n\n["a", "soon", "b"]')
+        (tmp_path / "visits.jsonl").write_text('["lilunshuji/jia/qua\n[]\n5\n["a", 1, "b"]\n\n["a", "soon", "b"]')
         site.requests.clear()
         assert corpus.refresh(revisit_days=9) == []
         assert corpus.refresh(revisit_days=9) == []

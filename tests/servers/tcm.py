@@ -13,8 +13,8 @@ class TcmSite(Server):
     """Pages by path, made by :meth:`add_whole` and :meth:`add_chapters`.
 
     ``lists`` are the pages that name books: their names, such as ``index___1.html``, with the books' folders. In the
-    older layout the index names the other lists. ``advertisement`` stands on every page and changes nothing. A site that
-    ``answers_everything`` shows its index where it has nothing.
+    older layout the index names the other lists. ``advertisement`` stands on every page and changes nothing. A site
+    that ``answers_everything`` shows its index where it has nothing.
     """
 
     def __init__(self, *, old_layout: bool = False) -> None:
@@ -71,9 +71,10 @@ class TcmSite(Server):
         books = "".join(
             f'<li><a href="{SECTION}{book}/index.html" title="{book}">{book}</a></li>' for book in self.lists[name]
         )
+        for no_book in ("https://elsewhere.example/lilunshuji/x/", "/zhongyaocai/gancao/", "./", "http://[broken/"):
+            books += f'<li><a href="{no_book}index.html">友情链接</a></li>'
         if not self.old_layout:
-            foreign = '<li><a href="https://elsewhere.example/lilunshuji/x/index.html">友情链接</a></li>'
-            return self._page("书目", f'<div id="list-content"><ul>{books}{foreign}</ul></div>', None)
+            return self._page("书目", f'<div id="list-content"><ul>{books}</ul></div>', None)
         lists = "".join(f'<dd><a href="{SECTION}{other}">{other}</a></dd>' for other in self.lists)
         tabs = (
             f'<div id="tab-nav"><dl><dt>分类</dt>{lists}<dd><a href="/zhongyaocai/index.html">药材</a></dd></dl></div>'

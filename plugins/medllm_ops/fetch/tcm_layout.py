@@ -12,7 +12,7 @@ import html
 import re
 from collections.abc import Iterator
 from typing import cast
-from urllib.parse import urldefrag, urljoin, urlsplit
+from urllib.parse import urldefrag, urljoin
 
 from lxml import etree
 from lxml.html import HtmlElement, HTMLParser, document_fromstring
@@ -110,16 +110,12 @@ def chapters(page: HtmlElement, url: str) -> list[str]:
 
 
 def _links(page: HtmlElement, path: str, url: str) -> Iterator[str]:
-    """The addresses on the site of ``url``, without fragments; those with a query lead to no book."""
-    site = urlsplit(url).netloc
+    """The whole addresses of links, without fragments."""
     for link in cast("list[str]", page.xpath(path)):
         try:
-            address = urldefrag(urljoin(url, str(link).strip())).url
-            parts = urlsplit(address)
+            yield urldefrag(urljoin(url, str(link).strip())).url
         except ValueError:
             continue
-        if parts.netloc == site and not parts.query:
-            yield address
 
 
 def _unique(links: Iterator[str]) -> list[str]:
