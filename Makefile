@@ -41,6 +41,9 @@ test: install ## Run all tests
 slow: install ## Run the tests that CI has no time for
 	@$(BIN)/python -m pytest -m slow $(PYTEST_OPTIONS)
 
+soak: install ## Kill refreshes again and again; the corpus must be the truth each time
+	@$(BIN)/python -m pytest -m soak -s $(PYTEST_OPTIONS)
+
 lint: install ## ruff, mypy, import-linter
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
@@ -57,4 +60,4 @@ lock: install ## Write requirements.txt anew from pyproject.toml
 # The same line must serve CPU and GPU: no local build tag, no CUDA wheels, which torch brings along by itself.
 	@sed -i -e 's/+cpu$$//' -e '/^nvidia-/d' -e '/^triton==/d' -e '/^cuda-/d' requirements.txt
 
-.PHONY: help install run test slow lint up serve lock
+.PHONY: help install run test slow soak lint up serve lock

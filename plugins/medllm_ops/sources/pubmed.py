@@ -20,6 +20,7 @@ from pathlib import Path
 from lxml import etree
 
 from medllm_ops.errors import UnreadableFileError
+from medllm_ops.fetch import pubmed as fetch
 from medllm_ops.records import Deletion, Document, Reject
 from medllm_ops.sources.archives import RawFile, check_md5_sidecar
 from medllm_ops.sources.base import Parsed, Source
@@ -315,4 +316,6 @@ SOURCE = Source(
     patterns=("*.xml", "*.xml.gz"),
     parse=parse,
     publisher_ids=True,
+    fetch=fetch.fetch,
+    settings=fetch.Settings,
 )
