@@ -1,0 +1,400 @@
+"""The HTTP client against a server that fails in every way it knows."""
+
+import email.utils
+import gzip
+import hashlib
+import logging
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from medllm_ops.fetch.http import ChecksumError, Client, HttpError
+from servers.base import Answer, Fault, Request, Server, http_date
+
+CONTENT = random.Random(7).randbytes(300_000)
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+class Publisher(Server):
+    """``answers`` by path; ``asked`` are the requests with their headers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        validators = {"ETag": '"one"', "Last-Modified": http_date(1e9)}
+        self.answers = {
+            "/file.gz": Answer(CONTENT, "application/x-gzip", headers=validators),
+            "/page": Answer(b"a page", "text/plain"),
+        }
+        self.asked: list[Request] = []
+
+    def answer(self, request: Request) -> Answer:
+        self.asked.append(request)
+        return self.answers.get(request.path, Answer(b"the reason", "text/plain", 404))
+
+    @property
+    def ranges(self) -> list[str | None]:
+        return [request.headers.get("range") for request in self.asked]
+
+
+@pytest.fixture
+def publisher() -> Iterator[Publisher]:
+    with Publisher() as server:
+        yield server
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    with Client(attempts=3, first_wait=0.01, longest_wait=2, timeout=1) as made:
+        yield made
+
+
+@pytest.fixture
+def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long was waited between tries; nothing really waits."""
+    slept: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda seconds: slept.append(seconds) if seconds > 0 else None)
+    return slept
+
+
+def download(client: Client, publisher: Publisher, folder: Path, md5: str | None = MD5) -> bytes:
+    path = folder / "file.gz"
+    assert client.download(publisher.url + "file.gz", path, md5) == path
+    assert [each.name for each in folder.iterdir()] == ["file.gz"]
+    return path.read_bytes()
+
+
+# Requests
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(status=408),
+        Fault(status=429),
+        Fault(status=429, retry_after="0"),
+        Fault(status=500),
+        Fault(status=503, retry_after="soon"),
+        Fault(status=504),
+        Fault(cut=3),
+        Fault(cut=0),
+        Fault(wrong_length=5),
+    ],
+    ids=str,
+)
+def test_a_passing_fault_is_tried_again(publisher: Publisher, client: Client, fault: Fault) -> None:
+    publisher.fail("page", fault, times=2)
+    assert client.get(publisher.url + "page").text == "a page"
+    assert publisher.requests == ["/page"] * 3
+
+
+def test_a_lasting_fault_ends_in_one_sentence(publisher: Publisher, client: Client) -> None:
+    publisher.fail("page", Fault(status=503), times=None)
+    with pytest.raises(HttpError, match=r"page: status 503 Service Unavailable, after 3 tries$") as error:
+        client.get(publisher.url + "page")
+    assert error.value.status == 503
+    assert len(publisher.requests) == 3
+
+
+@pytest.mark.parametrize("status", [300, 304, 400, 403, 404, 410, 501])
+def test_a_final_answer_is_not_tried_again(publisher: Publisher, client: Client, status: int) -> None:
+    publisher.answers["/page"] = Answer(b"" if status == 304 else b"a reason" * 1000, "text/plain", status)
+    with pytest.raises(HttpError, match=f"page: status {status}") as error:
+        client.get(publisher.url + "page")
+    assert len(publisher.requests) == 1
+    assert error.value.body == ("" if status == 304 else ("a reason" * 1000)[:2000])
+
+
+@pytest.mark.parametrize("url", ["ftp.example.org/pubmed/", "ftp://example.org/", "http://[::1", "http://a:b:c/"])
+def test_an_address_that_is_none_fails_at_once(client: Client, sleeps: list[float], url: str) -> None:
+    with pytest.raises(HttpError, match=r".*: .+"):
+        client.get(url)
+    assert sleeps == []
+
+
+def test_a_server_that_is_not_there_is_tried_and_named(client: Client, sleeps: list[float]) -> None:
+    with Server() as gone:
+        url = gone.url
+    with pytest.raises(HttpError, match=f"{url}: .*refused, after 3 tries"):
+        client.get(url)
+    assert len(sleeps) == 2
+
+
+def test_waits_double_from_the_first_one_on_and_have_a_limit(publisher: Publisher, sleeps: list[float]) -> None:
+    publisher.fail("page", Fault(status=503), times=None)
+    with Client(attempts=8, first_wait=1, longest_wait=10) as client, pytest.raises(HttpError, match="after 8 tries"):
+        client.get(publisher.url + "page")
+    assert len(sleeps) == 7
+    for waited, most in zip(sleeps, (1, 2, 4, 8, 10, 10, 10), strict=True):
+        assert most / 2 <= waited <= most
+
+
+@pytest.mark.parametrize("form", ["{seconds}", " {seconds} ", "{date}"])
+def test_retry_after_is_obeyed(publisher: Publisher, sleeps: list[float], form: str) -> None:
+    date = email.utils.formatdate(time.time() + 50, usegmt=True)
+    publisher.fail("page", Fault(status=429, retry_after=form.format(seconds=50, date=date)))
+    with Client(first_wait=0.01) as client:
+        client.get(publisher.url + "page")
+    assert len(sleeps) == 1
+    assert 45 < sleeps[0] <= 50
+
+
+def test_retry_after_beyond_the_patience_ends_it(publisher: Publisher, client: Client, sleeps: list[float]) -> None:
+    publisher.fail("page", Fault(status=429, retry_after="3600"))
+    with pytest.raises(HttpError, match=r"status 429 .* \(it asks to wait 3600 s\), after 1 try$"):
+        client.get(publisher.url + "page")
+    assert sleeps == []
+
+
+@pytest.mark.parametrize("value", ["²", "-5", "", "yesterday", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_strange_retry_after_is_no_reason_to_wait(
+    publisher: Publisher, client: Client, sleeps: list[float], value: str
+) -> None:
+    publisher.fail("page", Fault(status=503, retry_after=value))
+    assert client.get(publisher.url + "page").text == "a page"
+    assert len(sleeps) == 1
+    assert sleeps[0] <= 0.01
+
+
+def test_what_parse_refuses_is_asked_for_again(publisher: Publisher, client: Client) -> None:
+    publisher.fail("page", Fault(html=True))
+
+    def parse(response: object) -> str:
+        text: str = response.text  # type: ignore[attr-defined]
+        if "<html>" in text:
+            raise ValueError("an error page")
+        return text
+
+    assert client.read(publisher.url + "page", parse) == "a page"
+    publisher.fail("page", Fault(html=True), times=None)
+    with pytest.raises(HttpError, match="page: an error page, after 3 tries"):
+        client.read(publisher.url + "page", parse)
+
+
+def test_a_damaged_coding_is_tried_again(publisher: Publisher, client: Client) -> None:
+    coded = Answer(gzip.compress(b"a page"), "text/plain", headers={"Content-Encoding": "gzip"})
+    publisher.answers["/page"] = coded
+    publisher.fail("page", Fault(corrupt=True))
+    assert client.get(publisher.url + "page").text == "a page"
+    assert len(publisher.requests) == 2
+
+
+def test_redirects_are_followed_and_rings_of_them_are_not(publisher: Publisher, client: Client) -> None:
+    publisher.answers["/old"] = Answer(b"", status=302, headers={"Location": "/page"})
+    publisher.answers["/ring"] = Answer(b"", status=302, headers={"Location": "/ring"})
+    publisher.answers["/ftp"] = Answer(b"", status=302, headers={"Location": "ftp://example.org/"})
+    assert client.get(publisher.url + "old").text == "a page"
+    for path in ("ring", "ftp"):
+        with pytest.raises(HttpError, match=path):
+            client.get(publisher.url + path)
+    assert publisher.requests.count("/ftp") == 1
+
+
+def test_the_agent_and_the_parameters_are_sent(publisher: Publisher, client: Client) -> None:
+    client.get(publisher.url + "page", {"q": "a b&c"}, {"X-More": "1"})
+    (request,) = publisher.asked
+    assert request.parameters == {"q": "a b&c"}
+    assert request.headers["user-agent"].startswith("medllm-ops/")
+    assert request.headers["x-more"] == "1"
+
+
+def test_requests_keep_their_distance(publisher: Publisher, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    client.pause = (30, 40)
+    pauses: list[float] = []
+    monkeypatch.setattr("medllm_ops.fetch.http.time.sleep", pauses.append)
+    for _ in range(3):
+        client.get(publisher.url + "page")
+    assert pauses[0] == 0
+    assert all(29 < pause <= 40 for pause in pauses[1:])
+
+
+# Downloads
+
+
+def test_a_file_comes_whole_with_its_progress(publisher: Publisher, client: Client, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    client.download(publisher.url + "file.gz", tmp_path / "deep" / "file.gz", MD5.upper(), lambda *it: seen.append(it))
+    assert (tmp_path / "deep" / "file.gz").read_bytes() == CONTENT
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert publisher.asked[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(status=503),
+        Fault(status=429, retry_after="0"),
+        Fault(cut=0),
+        Fault(cut=100_000),
+        Fault(wrong_length=-1000),
+        Fault(wrong_length=1000),
+        Fault(html=True),
+        Fault(corrupt=True),
+    ],
+    ids=str,
+)
+def test_no_fault_keeps_a_file_from_coming_whole(
+    publisher: Publisher, client: Client, tmp_path: Path, fault: Fault
+) -> None:
+    publisher.fail("file", fault)
+    assert download(client, publisher, tmp_path) == CONTENT
+
+
+def test_what_was_cut_goes_on_where_it_broke_off(publisher: Publisher, client: Client, tmp_path: Path) -> None:
+    publisher.fail("file", Fault(cut=100_000))
+    publisher.fail("file", Fault(cut=50_000))
+    assert download(client, publisher, tmp_path) == CONTENT
+    assert publisher.ranges == [None, "bytes=100000-", "bytes=150000-"]
+    assert {request.headers.get("if-range") for request in publisher.asked[1:]} == {'"one"'}
+
+
+def test_a_later_client_goes_on_with_the_half_file(publisher: Publisher, client: Client, tmp_path: Path) -> None:
+    publisher.fail("file", Fault(cut=100_000))
+    publisher.fail("file", Fault(status=404))
+    with pytest.raises(HttpError, match="404"):
+        client.download(publisher.url + "file.gz", tmp_path / "file.gz", MD5)
+    assert not (tmp_path / "file.gz").exists()
+    with Client() as later:
+        assert download(later, publisher, tmp_path) == CONTENT
+    assert publisher.ranges[-1] == "bytes=100000-"
+
+
+def test_a_whole_file_that_has_no_name_yet_is_not_fetched_again(
+    publisher: Publisher, client: Client, tmp_path: Path
+) -> None:
+    # The connection breaks after the last byte, before the end that was promised.
+    publisher.fail("file", Fault(wrong_length=1000))
+    assert download(client, publisher, tmp_path) == CONTENT
+    assert publisher.ranges == [None, f"bytes={len(CONTENT)}-"]
+
+
+def test_a_file_that_was_replaced_meanwhile_is_fetched_anew(
+    publisher: Publisher, client: Client, tmp_path: Path
+) -> None:
+    old = publisher.answers["/file.gz"]
+    publisher.answers["/file.gz"] = Answer(b"x" * 200_000, old.content_type, headers={"ETag": '"zero"'})
+    publisher.fail("file", Fault(cut=100_000))
+    publisher.fail("file", Fault(status=404))
+    with pytest.raises(HttpError, match="404"):
+        client.download(publisher.url + "file.gz", tmp_path / "file.gz")
+    publisher.answers["/file.gz"] = old
+    assert download(client, publisher, tmp_path, md5=None) == CONTENT
+
+
+def test_a_file_that_became_shorter_is_fetched_anew(publisher: Publisher, client: Client, tmp_path: Path) -> None:
+    (tmp_path / "file.gz.part").write_bytes(b"x" * (len(CONTENT) + 10))
+    (tmp_path / "file.gz.part.json").write_text('{"validator": "\\"one\\""}')
+    assert download(client, publisher, tmp_path) == CONTENT
+    assert publisher.ranges == [f"bytes={len(CONTENT) + 10}-", None]
+
+
+@pytest.mark.parametrize("headers", [{}, {"ETag": 'W/"weak"'}])
+def test_without_a_strong_validator_nothing_is_continued(
+    publisher: Publisher, client: Client, tmp_path: Path, headers: dict[str, str]
+) -> None:
+    publisher.answers["/file.gz"] = Answer(CONTENT, "application/x-gzip", headers=headers)
+    publisher.fail("file", Fault(cut=100_000))
+    assert download(client, publisher, tmp_path, md5=None) == CONTENT
+    assert publisher.ranges == [None, None]
+
+
+def test_another_part_than_the_one_asked_for_is_thrown_away(
+    publisher: Publisher, client: Client, tmp_path: Path
+) -> None:
+    whole = publisher.answers["/file.gz"]
+    publisher.fail("file", Fault(cut=100_000))
+    wrong = {**whole.headers, "Content-Range": f"bytes 5-{len(CONTENT) - 1}/{len(CONTENT)}"}
+    answers = iter([Answer(CONTENT[5:], whole.content_type, 206, wrong), whole])
+    publisher.answer = lambda request: whole if not request.headers.get("range") else next(answers)  # type: ignore[method-assign]
+    assert download(client, publisher, tmp_path, md5=None) == CONTENT
+
+
+def test_a_server_that_gives_out_small_parts_is_read_to_the_end(
+    publisher: Publisher, client: Client, tmp_path: Path
+) -> None:
+    whole = publisher.answers["/file.gz"]
+
+    def answer(request: Request) -> Answer:
+        start = int(request.headers.get("range", "bytes=0-")[6:-1])
+        part = CONTENT[start : start + 60_000]
+        extra = {"Content-Range": f"bytes {start}-{start + len(part) - 1}/{len(CONTENT)}"}
+        return Answer(part, whole.content_type, 206, {**whole.headers, **extra})
+
+    publisher.answer = answer  # type: ignore[method-assign]
+    # Five parts and three attempts: each new byte begins the count anew.
+    assert download(client, publisher, tmp_path) == CONTENT
+    assert len(publisher.requests) == 5
+
+
+def test_a_wrong_checksum_once_is_fetched_again_and_for_ever_is_refused(
+    publisher: Publisher, client: Client, tmp_path: Path
+) -> None:
+    publisher.fail("file", Fault(corrupt=True))
+    assert download(client, publisher, tmp_path) == CONTENT
+    assert len(publisher.requests) == 2
+    (tmp_path / "file.gz").unlink()
+    publisher.fail("file", Fault(corrupt=True), times=None)
+    with pytest.raises(ChecksumError, match=f"its md5 is [0-9a-f]{{32}}, its publisher says {MD5}; nothing of it"):
+        client.download(publisher.url + "file.gz", tmp_path / "file.gz", MD5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_page_does_not_pass_for_the_file(publisher: Publisher, client: Client, tmp_path: Path) -> None:
+    publisher.fail("file", Fault(html=True), times=None)
+    with pytest.raises(HttpError, match="an HTML page came instead of the file, after 3 tries"):
+        client.download(publisher.url + "file.gz", tmp_path / "file.gz")
+    assert not (tmp_path / "file.gz").exists()
+
+
+def test_a_gz_file_that_a_server_calls_coded_stays_as_it_is(
+    publisher: Publisher, client: Client, tmp_path: Path
+) -> None:
+    content = gzip.compress(b"<PubmedArticleSet/>")
+    publisher.answers["/file.gz"] = Answer(content, "text/xml", headers={"Content-Encoding": "gzip"})
+    assert download(client, publisher, tmp_path, md5=None) == content
+    publisher.answers["/file.json"] = publisher.answers["/file.gz"]
+    with pytest.raises(HttpError, match=r"file.json: it came compressed \(gzip\)"):
+        client.download(publisher.url + "file.json", tmp_path / "file.json")
+
+
+def test_a_slow_file_that_moves_is_waited_for(publisher: Publisher, client: Client, tmp_path: Path) -> None:
+    publisher.answers["/file.gz"] = Answer(CONTENT[:20_000], "application/x-gzip", headers={"ETag": '"short"'})
+    publisher.fail("file", Fault(slow=40_000), times=None)
+    with Client(timeout=0.2, slowest=1000) as patient:
+        assert download(patient, publisher, tmp_path, md5=None) == CONTENT[:20_000]
+
+
+def test_a_drip_is_given_up(publisher: Publisher, tmp_path: Path) -> None:
+    publisher.fail("file", Fault(slow=1000))
+    with Client(timeout=0.5, slowest=1e5, attempts=1) as client, pytest.raises(HttpError, match=r"only \d+ bytes came"):
+        client.download(publisher.url + "file.gz", tmp_path / "file.gz")
+
+
+def test_a_drip_is_given_up_also_after_a_fast_beginning() -> None:
+    blocks = iter([b"x" * 10**6, *[b"y"] * 100])
+
+    def slow() -> Iterator[bytes]:
+        for block in blocks:
+            time.sleep(0.02)
+            yield block
+
+    with Client(timeout=0.1, slowest=1000) as client, pytest.raises(Exception, match=r"only \d bytes came"):
+        list(client._watched(slow()))
+    assert len(list(blocks)) > 80
+
+
+def test_silence_is_given_up(publisher: Publisher, tmp_path: Path) -> None:
+    publisher.fail("file", Fault(slow=1))
+    with Client(timeout=0.1, attempts=1) as client, pytest.raises(HttpError, match="timed out, after 1 try"):
+        client.download(publisher.url + "file.gz", tmp_path / "file.gz")
+
+
+def test_each_fault_is_logged_with_its_address(
+    publisher: Publisher, client: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    publisher.fail("file", Fault(status=503))
+    download(client, publisher, tmp_path)
+    assert f"{publisher.url}file.gz: status 503 Service Unavailable; next try in" in caplog.text
