@@ -80,10 +80,13 @@ def test_the_next_refresh_goes_on_where_this_one_stopped(publisher: Path, storag
     assert texts(storage) == TRUTH
 
 
-def test_what_came_before_a_failure_is_in_the_corpus(publisher: Path, storage: Storage) -> None:
-    with pytest.raises(FetchError, match=r"4\.txt: the publisher does not answer"):
-        refresh(Settings(folder=publisher, fail_after=4), storage, workers=2)
-    assert [row["name"] for row in Snapshot(storage).files("toy")] == ["0.txt", "1.txt", "2.txt", "3.txt"]
+@pytest.mark.parametrize(("fail_after", "workers"), [(1, 1), (1, 2), (4, 2)])
+def test_what_came_before_a_failure_is_in_the_corpus(
+    publisher: Path, storage: Storage, fail_after: int, workers: int
+) -> None:
+    with pytest.raises(FetchError, match=rf"{fail_after}\.txt: the publisher does not answer"):
+        refresh(Settings(folder=publisher, fail_after=fail_after), storage, workers=workers)
+    assert [row["name"] for row in Snapshot(storage).files("toy")] == [f"{n}.txt" for n in range(fail_after)]
 
 
 def test_an_unreadable_file_of_a_series_stops_it_there(publisher: Path, storage: Storage) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
 import shutil
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
@@ -191,24 +193,33 @@ def _parsed(
     What was fetched before a fetcher failed is yielded before its error is raised.
     """
     workers = workers or os.cpu_count() or 1
-    first = list(islice(fetched, 2))
+    failed: list[MedllmError] = []
+    stream = _until_failure(fetched, failed)
+    first = list(islice(stream, 2))
     if workers < 2 or len(first) < 2:
-        for raw in chain(first, fetched):
+        for raw in chain(first, stream):
             yield raw, _parse(parse, raw, spool / "0.items", sample)
-        return
+    else:
+        yield from _parsed_ahead(parse, chain(first, stream), spool, sample, workers)
+    if failed:
+        raise failed[0]
+
+
+def _until_failure(fetched: Iterator[FetchedFile], failed: list[MedllmError]) -> Iterator[FetchedFile]:
+    try:
+        yield from fetched
+    except MedllmError as error:
+        failed.append(error)
+
+
+def _parsed_ahead(
+    parse: Parser, fetched: Iterator[FetchedFile], spool: Path, sample: Sample, workers: int
+) -> Iterator[tuple[FetchedFile, _Items | None]]:
     waiting: deque[tuple[FetchedFile, Future[_Items | None]]] = deque()
-    failure: MedllmError | None = None
     # Not by fork: threads of this process (the lease, the tables) would be copied in the middle of their work.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        stream = enumerate(chain(first, fetched))
-        while True:
-            try:
-                number, raw = next(stream)
-            except StopIteration:
-                break
-            except MedllmError as error:
-                failure = error
-                break
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
+        for number, raw in enumerate(fetched):
             waiting.append((raw, pool.submit(_parse, parse, raw, spool / f"{number}.items", sample)))
             if len(waiting) > workers:
                 ready, items = waiting.popleft()
@@ -216,8 +227,18 @@ def _parsed(
         while waiting:
             ready, items = waiting.popleft()
             yield ready, items.result()
-    if failure:
-        raise failure
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when the process that started it is killed: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _parse(parse: Parser, raw: FetchedFile, path: Path, sample: Sample) -> _Items | None:
