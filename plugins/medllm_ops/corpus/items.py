@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import orjson
@@ -14,9 +15,11 @@ import xxhash
 from medllm_ops.corpus.schema import CONTENT, CONTENT_NAMES
 from medllm_ops.records import Deletion, Document, Preference, Record, Reject, record_to_row
 
-_BATCH_ROWS = 4096
-_BATCH_CHARACTERS = 8_000_000
-_CHUNK_BATCHES = 32
+_BATCH_ROWS = 1024
+_BATCH_BYTES = 4_000_000
+_CHUNK_ROWS = 32_768
+
+NOT_UNICODE = "text is not Unicode"
 
 RECORD, DELETION, REJECT = 0, 1, 2
 """What an item is, in the column ``item``."""
@@ -30,13 +33,17 @@ _OTHER = [
 ]
 ITEMS = pa.schema([pa.field("number", pa.int64()), pa.field("item", pa.uint8()), *CONTENT, *_OTHER])
 """What a parser yields, one row an item: a record, a deletion or a reject; ``number`` is its place in the file."""
+_OF_RECORDS = {"number", *CONTENT_NAMES}
+_OF_OTHERS = {"number", "item", "id", *(field.name for field in _OTHER)}
+
+_Row: TypeAlias = tuple[object, ...]
 
 
 def write_items(items: Iterable[Record | Deletion | Reject], path: Path) -> None:
     """Write items to an Arrow file of the schema :data:`ITEMS`, in batches of bounded size.
 
     Records and other items of the same part of the file are in batches of their own, so that a batch of records can
-    be written to a table as it is; ``number`` has the order.
+    be written to a table as it is; ``number`` has the order. What is not Unicode (lone surrogates) becomes a reject.
     """
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, ITEMS) as writer:
         for batch in _batches(items):
@@ -44,34 +51,36 @@ def write_items(items: Iterable[Record | Deletion | Reject], path: Path) -> None
 
 
 def _batches(items: Iterable[Record | Deletion | Reject]) -> Iterator[pa.RecordBatch]:
-    records: list[tuple[object, ...]] = []
-    others: list[tuple[object, ...]] = []
-    characters = 0
+    records: list[_Row] = []
+    others: list[_Row] = []
+    size = 0
     for number, item in enumerate(items, start=1):
-        if isinstance(item, Deletion):
-            others.append((number, DELETION, item.id, item.position, None, None, None, None))
-        elif isinstance(item, Reject):
-            row = item.to_row()
-            said = [row[name] for name in ("position", "reason", "detail", "excerpt")]
-            others.append((number, REJECT, row["id"], *said, item.withdraws))
+        if isinstance(item, Deletion | Reject):
+            others.append((number, *_other_row(item)))
         else:
-            records.append((number, *_record_row(item)))
-            characters += len(item.text) if isinstance(item, Document) else 1000
-        if len(records) + len(others) >= _BATCH_ROWS or characters >= _BATCH_CHARACTERS:
+            try:
+                item.id.encode()
+                content = _content(item)
+                said = orjson.dumps(content)
+            except (TypeError, UnicodeEncodeError) as error:  # lone surrogates; orjson raises the former
+                others.append((number, *_not_unicode(item.id, f"record {number}", error)))
+            else:
+                records.append((number, item.id, *content, xxhash.xxh3_128_digest(said)))
+                size += len(said)
+        if len(records) + len(others) >= _BATCH_ROWS or size >= _BATCH_BYTES:
             yield from _pair(records, others)
-            records, others, characters = [], [], 0
+            records, others, size = [], [], 0
     yield from _pair(records, others)
 
 
-def _pair(records: list[tuple[object, ...]], others: list[tuple[object, ...]]) -> Iterator[pa.RecordBatch]:
+def _pair(records: list[_Row], others: list[_Row]) -> Iterator[pa.RecordBatch]:
     if records:
-        named = {"number", *CONTENT_NAMES}
-        yield _batch(records, named, RECORD)
+        yield _batch(records, _OF_RECORDS, RECORD)
     if others:
-        yield _batch(others, {"number", "item", "id", *(field.name for field in _OTHER)}, None)
+        yield _batch(others, _OF_OTHERS, None)
 
 
-def _batch(rows: list[tuple[object, ...]], names: set[str], item: int | None) -> pa.RecordBatch:
+def _batch(rows: list[_Row], names: set[str], item: int | None) -> pa.RecordBatch:
     columns = iter(zip(*rows, strict=True))
     arrays = [
         pa.array(next(columns), field.type) if field.name in names else pa.nulls(len(rows), field.type)
@@ -82,7 +91,8 @@ def _batch(rows: list[tuple[object, ...]], names: set[str], item: int | None) ->
     return pa.RecordBatch.from_arrays(arrays, schema=ITEMS)
 
 
-def _record_row(record: Record) -> tuple[object, ...]:
+def _content(record: Record) -> _Row:
+    """The columns between ``id`` and ``hash``."""
     kind, text, messages, rejected = "document", None, None, None
     if isinstance(record, Document):
         text = record.text
@@ -91,24 +101,33 @@ def _record_row(record: Record) -> tuple[object, ...]:
         kind = "dialogue"
         if isinstance(record, Preference):
             kind, rejected = "preference", record.rejected_response
-    content = (
-        kind,
-        record.language,
-        record.title,
-        text,
-        messages,
-        rejected,
-        record.url,
-        record.licence,
-        record.version,
-        record.retracted,
-    )
-    return (record.id, *content, content_hash(content))
+    said = (record.url, record.licence, record.version, record.retracted)
+    return (kind, record.language, record.title, text, messages, rejected, *said)
 
 
 def content_hash(content: Sequence[object]) -> bytes:
-    """xxh3-128 of the columns between ``id`` and ``hash``, in their order."""
-    return xxhash.xxh3_128_digest("\0".join(map(str, content)).encode("utf-8", "surrogatepass"))
+    """xxh3-128 of the columns between ``id`` and ``hash``, in their order, as a JSON array."""
+    return xxhash.xxh3_128_digest(orjson.dumps(content))
+
+
+def _other_row(item: Deletion | Reject) -> _Row:
+    if isinstance(item, Deletion):
+        try:
+            item.id.encode()
+        except UnicodeEncodeError as error:
+            return _not_unicode(item.id, item.position, error)
+        return (DELETION, item.id, _writable(item.position), None, None, None, None)
+    row = item.to_row()
+    said = (_writable(row[name]) for name in ("position", "reason", "detail", "excerpt"))
+    return (REJECT, row["id"], *said, item.withdraws)
+
+
+def _not_unicode(record_id: str, position: str, error: Exception) -> _Row:
+    return _other_row(Reject(file="", position=position, reason=NOT_UNICODE, detail=str(error), id=record_id))
+
+
+def _writable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 class Chunk:
@@ -135,15 +154,29 @@ class Chunk:
             start += len(batch)
 
     def _batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        options = pa.ipc.IpcReadOptions(included_fields=[ITEMS.get_field_index(name) for name in names])
-        with pa.memory_map(str(self._path)) as file, pa.ipc.open_file(file, options=options) as reader:
-            for number in self._numbers:
-                yield reader.get_batch(number).select(list(names))
+        for batch in _read(self._path, names, self._numbers):
+            yield batch.select(list(names))
 
 
 def read_chunks(path: Path) -> Iterator[Chunk]:
-    """The file in chunks of bounded size, in order."""
-    with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
-        batches = reader.num_record_batches
-    for start in range(0, batches, _CHUNK_BATCHES):
-        yield Chunk(path, range(start, min(batches, start + _CHUNK_BATCHES)))
+    """The file in chunks of bounded size, in order: every item of one comes before every item of the next."""
+    numbers: list[int] = []
+    rows = highest = 0
+    for number, batch in enumerate(_read(path, ["number"])):
+        places = batch["number"]
+        if rows >= _CHUNK_ROWS and places[0].as_py() > highest:
+            yield Chunk(path, numbers)
+            numbers, rows = [], 0
+        numbers.append(number)
+        rows += len(batch)
+        highest = max(highest, places[-1].as_py())
+    if numbers:
+        yield Chunk(path, numbers)
+
+
+def _read(path: Path, names: Sequence[str], numbers: Sequence[int] | None = None) -> Iterator[pa.RecordBatch]:
+    options = pa.ipc.IpcReadOptions(included_fields=[ITEMS.get_field_index(name) for name in names])
+    # Not memory-mapped: what was read of a map stays in the process's memory.
+    with pa.OSFile(str(path)) as file, pa.ipc.open_file(file, options=options) as reader:
+        for number in range(reader.num_record_batches) if numbers is None else numbers:
+            yield reader.get_batch(number)

@@ -109,10 +109,17 @@ class Snapshot:
 
         The same version gives the same bytes. A dialogue has ``messages`` instead of a ``text``.
 
+        :param sources: only these; all by default.
         :param retracted: write retracted records too, marked ``"retracted": true``.
         :return: rows by source.
+        :raises CorpusError: if this version has nothing of one of the sources.
         """
         counts: Counter[str] = Counter()
+        if unknown := {*(sources or ())} - {*self.sources}:
+            raise CorpusError(
+                f"{self.storage.url}, version {self.version}: there is nothing of {', '.join(sorted(unknown))} "
+                f"(sources: {', '.join(self.sources) or 'none'})"
+            )
         streams = [self._exported(source, retracted) for source in sources or self.sources]
         with write_whole(path) as file:
             for row in heapq.merge(*streams, key=lambda row: row["id"].encode()):
@@ -134,22 +141,15 @@ class Snapshot:
     def _rows(self, source: str, columns: tuple[str, ...] | list[str], retracted: bool) -> Iterator[dict[str, Any]]:
         """The living rows, sorted by the bytes of their ids; only the ids are in memory at once."""
         table = self.table(source, "records")
-        ids: list[pa.Array] = []
-        positions: list[pa.Array] = []
-        start = 0
-        for batch in table.scan(("id", "deleted", "retracted")):
-            alive = pa.compute.is_null(batch["deleted"])
-            if not retracted:
-                alive = pa.compute.and_(alive, pa.compute.invert(batch["retracted"]))
-            ids.append(batch["id"].filter(alive))
-            positions.append(pa.compute.indices_nonzero(alive).cast(pa.int64()))
-            positions[-1] = pa.compute.add(positions[-1], start)
-            start += len(batch)
+        alive = "deleted IS NULL" if retracted else "deleted IS NULL AND NOT retracted"
+        batches = list(table.scan(("id",), alive, narrow=True, row_ids=True))
         # Binary, so that they sort by their bytes and may be more than 2 GiB in all.
-        names = pa.chunked_array(ids, pa.string()).cast(pa.large_binary())
-        order = pa.compute.sort_indices(names)
-        places = pa.chunked_array(positions, pa.int64()).take(order)
-        for rows in table.in_order(columns, places.combine_chunks() if len(places) else pa.array([], pa.int64())):
+        names = pa.chunked_array([batch["id"] for batch in batches], pa.string()).cast(pa.large_binary())
+        row_ids = pa.chunked_array([batch["_rowid"] for batch in batches], pa.uint64())
+        del batches
+        places = row_ids.take(pa.compute.sort_indices(names))
+        del names, row_ids
+        for rows in table.in_order(columns, places):
             yield from rows.to_pylist()
 
 

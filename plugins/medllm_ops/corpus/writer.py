@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,18 @@ import pyarrow as pa
 
 from medllm_ops.corpus import lease as leases
 from medllm_ops.corpus import manifest as manifests
-from medllm_ops.corpus.changes import COLUMNS, Changes, Event, member_of
+from medllm_ops.corpus.changes import COLUMNS, STATE, Changes, Event, member_of
 from medllm_ops.corpus.items import Chunk, read_chunks
 from medllm_ops.corpus.manifest import CorpusError, SourceState, Staging
-from medllm_ops.corpus.schema import CONTENT_NAMES, EVENTS, FILES, MEMBERS, RECORDS, REJECTS, SCHEMAS
+from medllm_ops.corpus.rows import KEPT_OF_DELETED, facts, living, memberships, raw_file, rejected, tombstones
+from medllm_ops.corpus.schema import CONTENT_NAMES, REJECTS, SCHEMAS
 from medllm_ops.corpus.storage import Storage
-from medllm_ops.corpus.table import Table
+from medllm_ops.corpus.table import Table, quoted
 from medllm_ops.fetch.base import FetchedFile, Known
 from medllm_ops.records import LedgerEntry
 
 _TOMBSTONE_ROWS = 4096
-_STATE = ("id", "version", "retracted", "deleted", "hash")
+_SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,10 @@ def open_writer(storage: Storage, source: str, wait: float = 0) -> Iterator[Writ
 
     :param wait: seconds to wait for another writer to end.
     :raises LeaseError: naming the other writer.
+    :raises CorpusError: if the source's name cannot be that of a folder.
     """
+    if not _SOURCE_NAME.fullmatch(source):
+        raise CorpusError(f"a source's name is lower-case letters, digits, '_', '-' and '.'; {source!r} is not")
     with leases.hold(storage, source, wait) as lease:
         yield Writer(storage, source, lease)
 
@@ -59,6 +65,7 @@ class _File:
     number: int
     ledger: LedgerEntry
     events: Counter[str] = field(default_factory=Counter)
+    rejects: int = 0
 
 
 class Writer:
@@ -70,6 +77,7 @@ class Writer:
         self._lease = lease
         self._state = self._published = manifests.read(storage).source(source)
         self._tables = _tables(storage, source, self._state.head)
+        self._is_whole = True
 
     @property
     def known(self) -> Known:
@@ -110,7 +118,11 @@ class Writer:
         :raises LeaseError: if another writer took over.
         :raises CorpusError: if another process wrote to the tables.
         """
+        _check_name(raw.name)
         self._lease.check()
+        if not self._is_whole:  # the file before broke off: nothing of it may stay
+            self._tables = _tables(self._storage, self._source, self._state.head)
+        self._is_whole = False
         staging = self._state.staging
         if staging and raw.generation != staging.generation:
             self._abandon_staging()
@@ -121,21 +133,24 @@ class Writer:
         for chunk in read_chunks(items) if items else ():
             members.append(self._apply_chunk(file, chunk))
             if is_new_generation:
-                self._tables["members"].append(_with_file(members.pop(), group))
+                self._tables["members"].append(memberships(members.pop(), group))
         for reason, rows in (not_sampled or {}).items():
             file.ledger.rows_in += rows
             file.ledger.drop(reason, rows)
         if is_new_generation and raw.generation_complete:
-            here = np.sort(self._members(f"file = '{_quoted(group)}'"))
+            here = np.sort(self._members(f"file = {quoted(group)}"))
             self._remove(file, f"not in {raw.generation}", lambda found: ~_is_in(found, here))
-            self._tables["members"].delete(f"file = '{_quoted(group)}'")
+            self._tables["members"].delete(f"file = {quoted(group)}")
         elif not is_new_generation and (raw.whole or raw.path is None):
-            self._replace_members(file, np.concatenate(members))
-        file.ledger.check()
-        self._append("files", FILES, [self._file_row(file, sha256)])
+            self._replace_members(file, np.unique(np.concatenate(members)))
+        counts = {"events": dict(sorted(file.events.items())), "rejects": file.rejects}
+        ledger = {**file.ledger.check().to_row(), **counts}
+        self._tables["files"].append([raw_file(raw, file.number, file.date, sha256, ledger)])
         for table in self._tables.values():
             table.compact()
-        return Applied(raw.name, file.ledger, file.events, self._publish(self._following(raw, is_new_generation)))
+        version = self._publish(self._following(raw, is_new_generation))
+        self._is_whole = True
+        return Applied(raw.name, file.ledger, file.events, version)
 
     def compact(self) -> None:
         """Join small fragments of all tables, and make the next version of the corpus if any were."""
@@ -160,45 +175,30 @@ class Writer:
         """Write what the items change; return which records they hold."""
         looked_at = chunk.columns(("number", *COLUMNS))
         ids = looked_at["id"].drop_null().unique().to_pylist()
-        before = self._tables["records"].find(_STATE, "id", ids)
-        changes = Changes(looked_at, before.to_pylist(), file.ledger, file.events)
-        self._write(file, chunk.rows(CONTENT_NAMES, changes.upserts), changes.deleted, changes.events)
-        if len(changes.rejected):
-            said = {"number": file.number, "file": file.raw.name}
-            rejects = chunk.rows(REJECTS.names[2:], changes.rejected)
-            self._append("rejects", REJECTS, [said | row for batch in rejects for row in batch.to_pylist()])
+        changes = Changes(looked_at, self._tables["records"].find(STATE, "id", ids), file.ledger, file.events)
+        name, date = file.raw.name, file.date
+        dead = [tombstones(rows, changes.deleted, name, date) for rows in chunk.rows(KEPT_OF_DELETED, changes.buried)]
+        buried = {record_id for batch in dead for record_id in batch["id"].to_pylist()}
+        dead += self._tombstones(file, {key: why for key, why in changes.deleted.items() if key not in buried})
+        alive = (living(rows, name, date) for rows in chunk.rows(CONTENT_NAMES, changes.upserts))
+        self._tables["records"].upsert(changes.present, chain(alive, dead))
+        self._tables["events"].append(facts(changes.events, name, date))
+        rejects = chunk.rows(REJECTS.names[2:], changes.rejected)
+        self._tables["rejects"].append(rejected(batch, file.number, name) for batch in rejects)
+        file.rejects += len(changes.rejected)
         return np.fromiter(map(member_of, changes.members), np.int64, len(changes.members))
 
-    def _write(
-        self, file: _File, rows: Iterator[pa.RecordBatch], deleted: Mapping[str, str], events: Sequence[Event]
-    ) -> None:
-        """Upsert records and tombstones, and note the facts."""
-        batches = [_stamped(batch, pa.nulls(len(batch), pa.string()), file) for batch in rows]
-        if deleted:
-            found = self._tables["records"].find(CONTENT_NAMES, "id", list(deleted))
-            for column in ("text", "messages", "rejected_response", "hash"):  # what was withdrawn goes
-                at = found.schema.get_field_index(column)
-                found = found.set_column(at, found.schema.field(at), pa.nulls(len(found), found.schema.field(at).type))
+    def _tombstones(self, file: _File, reasons: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
+        """Tombstones of records that the corpus has."""
+        ids = list(reasons)
+        for start in range(0, len(ids), _TOMBSTONE_ROWS):
+            found = self._tables["records"].find(KEPT_OF_DELETED, "id", ids[start : start + _TOMBSTONE_ROWS])
             for batch in found.to_batches():
-                reasons = [deleted[record_id] for record_id in batch["id"].to_pylist()]
-                batches.append(_stamped(batch, pa.array(reasons, pa.string()), file))
-        if batches:
-            self._tables["records"].upsert(pa.Table.from_batches(batches))
-        if events:
-            ids, names, versions, digests = zip(*events, strict=True)
-            said = pa.repeat(file.date, len(events)), pa.repeat(file.raw.name, len(events))
-            arrays = [
-                pa.array(ids),
-                pa.array(names),
-                pa.array(versions, pa.int32()),
-                *said,
-                pa.array(digests, pa.binary(16)),
-            ]
-            self._tables["events"].append(pa.Table.from_arrays(arrays, schema=EVENTS))
+                yield tombstones(batch, reasons, file.raw.name, file.date)
 
     def _replace_members(self, file: _File, members: npt.NDArray[np.int64]) -> None:
         """Take out the records that only this file held, and no longer holds."""
-        here = f"file = '{_quoted(file.raw.name)}'"
+        here = f"file = {quoted(file.raw.name)}"
         gone = np.setdiff1d(self._members(here), members)
         if len(gone):
             gone = np.setdiff1d(gone, self._members(f"NOT ({here})"))
@@ -206,45 +206,30 @@ class Writer:
             reason = "its file was removed" if file.raw.path is None else "no longer in its file"
             self._remove(file, reason, lambda found: _is_in(found, gone))
         self._tables["members"].delete(here)
-        if len(members):
-            self._tables["members"].append(_with_file(members, file.raw.name))
+        self._tables["members"].append(memberships(members, file.raw.name))
 
     def _remove(
         self, file: _File, reason: str, is_gone: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]]
     ) -> None:
         """Delete the living records whose members are gone."""
         gone: list[tuple[str, int]] = []
-        for batch in self._tables["records"].scan(("id", "version"), "deleted IS NULL"):
+        for batch in self._tables["records"].scan(("id", "version"), "deleted IS NULL", narrow=True):
             members = np.fromiter(map(member_of, batch["id"].to_pylist()), np.int64, len(batch))
             chosen = batch.filter(pa.array(is_gone(members)))
             gone += zip(chosen["id"].to_pylist(), chosen["version"].to_pylist(), strict=True)
-        for start in range(0, len(gone), _TOMBSTONE_ROWS):
-            some = gone[start : start + _TOMBSTONE_ROWS]
-            file.events["removed"] += len(some)
-            events = [(record_id, "removed", version, None) for record_id, version in some]
-            self._write(file, iter(()), {record_id: reason for record_id, _ in some}, events)
+        if not gone:
+            return
+        file.events["removed"] += len(gone)
+        reasons = {record_id: reason for record_id, _ in gone}
+        self._tables["records"].upsert(list(reasons), list(self._tombstones(file, reasons)))
+        events: list[Event] = [(record_id, "removed", version, None) for record_id, version in gone]
+        self._tables["events"].append(facts(events, file.raw.name, file.date))
 
     def _members(self, where: str) -> npt.NDArray[np.int64]:
-        batches = [batch["member"].to_numpy() for batch in self._tables["members"].scan(("member",), where)]
+        batches = [
+            batch["member"].to_numpy() for batch in self._tables["members"].scan(("member",), where, narrow=True)
+        ]
         return np.concatenate([np.empty(0, np.int64), *batches])
-
-    def _append(self, table: str, schema: pa.Schema, rows: list[dict[str, Any]]) -> None:
-        if rows:
-            self._tables[table].append(pa.Table.from_pylist(rows, schema))
-
-    def _file_row(self, file: _File, sha256: str) -> dict[str, Any]:
-        raw = file.raw
-        return {
-            "number": file.number,
-            "name": raw.name,
-            "checksum": raw.checksum if raw.path is not None else "",
-            "sha256": sha256,
-            "url": raw.url,
-            "generation": raw.generation,
-            "date": file.date,
-            "watermark": None if raw.watermark is None else orjson.dumps(raw.watermark).decode(),
-            "ledger": orjson.dumps({**file.ledger.to_row(), "events": dict(sorted(file.events.items()))}).decode(),
-        }
 
     def _following(self, raw: FetchedFile, is_new_generation: bool) -> SourceState:
         """The state after a raw file."""
@@ -284,16 +269,6 @@ def _tables(storage: Storage, source: str, versions: Mapping[str, int]) -> dict[
     return tables
 
 
-def _stamped(batch: pa.RecordBatch, deleted: pa.Array, file: _File) -> pa.RecordBatch:
-    rows = len(batch)
-    columns = [*batch.columns, deleted, pa.repeat(file.raw.name, rows), pa.repeat(file.date, rows)]
-    return pa.RecordBatch.from_arrays(columns, schema=RECORDS)
-
-
-def _with_file(members: npt.NDArray[np.int64], name: str) -> pa.Table:
-    return pa.Table.from_arrays([pa.repeat(name, len(members)), pa.array(members)], schema=MEMBERS)
-
-
 def _is_in(values: npt.NDArray[np.int64], ascending: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     if not len(ascending):
         return np.zeros(len(values), np.bool_)
@@ -302,5 +277,8 @@ def _is_in(values: npt.NDArray[np.int64], ascending: npt.NDArray[np.int64]) -> n
     return found
 
 
-def _quoted(text: str) -> str:
-    return text.replace("'", "''")
+def _check_name(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise CorpusError(f"the raw file {name!r} cannot be applied: its name is not Unicode: rename it") from error
