@@ -55,8 +55,9 @@ def read_search(response: httpx.Response) -> SearchResult:
         answer = json.loads(response.text, strict=False)
     except json.JSONDecodeError as error:
         raise ValueError(f"the answer is not whole JSON: {' '.join(response.text.split())[:80]!r}") from error
-    result = answer.get("esearchresult", {}) if isinstance(answer, dict) else {}
-    if reason := (result.get("ERROR") or answer.get("error") if isinstance(result, dict) else ""):
+    if not isinstance(answer, dict) or not isinstance(result := answer.get("esearchresult", {}), dict):
+        raise ValueError("the answer is JSON, but no result of a search")
+    if reason := result.get("ERROR") or answer.get("error"):
         try:
             refuse(_address(response), str(reason))
         except HistoryError as error:

@@ -34,7 +34,8 @@ def read_listing(page: str, url: str) -> list[Entry]:
     for href, text in links.found:
         path, _, name = unquote(urlsplit(urljoin(url, href)).path).rpartition("/")
         if name and f"{path}/" == unquote(here):
-            entries.setdefault(name, Entry(name, _date(text)))
+            entry = entries.setdefault(name, Entry(name))  # an icon may link to it, too
+            entry.date = entry.date or _date(text)
     if not entries and not _IS_LISTING.search(links.heading):
         raise ValueError(f"this is no listing of a folder, but a page that says: {' '.join(links.text.split())[:80]}")
     return list(entries.values())
