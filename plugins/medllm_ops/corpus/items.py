@@ -154,7 +154,7 @@ class Chunk:
             start += len(batch)
 
     def _batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        for batch in _read(self._path, names, self._numbers):
+        for batch in _read(self._path, self._numbers):
             yield batch.select(list(names))
 
 
@@ -162,7 +162,7 @@ def read_chunks(path: Path) -> Iterator[Chunk]:
     """The file in chunks of bounded size, in order: every item of one comes before every item of the next."""
     numbers: list[int] = []
     rows = highest = 0
-    for number, batch in enumerate(_read(path, ["number"])):
+    for number, batch in enumerate(_read(path)):
         places = batch["number"]
         if rows >= _CHUNK_ROWS and places[0].as_py() > highest:
             yield Chunk(path, numbers)
@@ -174,9 +174,13 @@ def read_chunks(path: Path) -> Iterator[Chunk]:
         yield Chunk(path, numbers)
 
 
-def _read(path: Path, names: Sequence[str], numbers: Sequence[int] | None = None) -> Iterator[pa.RecordBatch]:
-    options = pa.ipc.IpcReadOptions(included_fields=[ITEMS.get_field_index(name) for name in names])
-    # Not memory-mapped: what was read of a map stays in the process's memory.
-    with pa.OSFile(str(path)) as file, pa.ipc.open_file(file, options=options) as reader:
-        for number in range(reader.num_record_batches) if numbers is None else numbers:
-            yield reader.get_batch(number)
+def _read(path: Path, numbers: Sequence[int] | None = None) -> Iterator[pa.RecordBatch]:
+    """The batches, mapped: of a column that nobody looks at, nothing is read."""
+    if numbers is None:
+        with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+            numbers = range(reader.num_record_batches)
+    for number in numbers:
+        # A map for each, as what was read of a map stays in the process's memory as long as the map does.
+        with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+            batch = reader.get_batch(number)
+        yield batch
