@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,12 +43,15 @@ class Lease:
         self._storage = storage
         self._name = name
         self._seconds = seconds
+        self._released = False
 
     def check(self) -> None:
-        """Make sure that nobody took over.
+        """Make sure that the lease is held, and that nobody took over.
 
         :raises LeaseError: naming who did.
         """
+        if self._released:
+            raise LeaseError(f"the lease on {self._name} was given back: open another writer")
         token, holder = _latest(self._storage, self._name)
         if token != self.token:
             raise LeaseError(
@@ -62,6 +65,7 @@ class Lease:
 
     def release(self) -> None:
         """Let the next one in at once."""
+        self._released = True
         self._say(released=True)
 
     def _say(self, *, released: bool) -> None:
@@ -84,15 +88,19 @@ def hold(storage: Storage, name: str, wait: float = 0, seconds: float = SECONDS)
     finally:
         done.set()
         renewing.join()
-        lease.release()
+        _try(lease.release, "given back")
 
 
 def _keep_renewing(lease: Lease, done: threading.Event, every: float) -> None:
     while not done.wait(every):
-        try:
-            lease.renew()
-        except (StorageError, OSError) as error:  # the next time may work; if none does, the lease runs out
-            log.warning("the lease could not be renewed: %s", error)
+        _try(lease.renew, "renewed")
+
+
+def _try(say: Callable[[], None], what: str) -> None:
+    try:
+        say()
+    except (StorageError, OSError) as error:  # without it, the lease runs out
+        log.warning("the lease could not be %s: %s", what, error)
 
 
 def _acquire(storage: Storage, name: str, wait: float, seconds: float) -> Lease:
@@ -100,12 +108,12 @@ def _acquire(storage: Storage, name: str, wait: float, seconds: float) -> Lease:
     told = False
     while True:
         token, holder = _latest(storage, name)
-        if _is_over(holder) and storage.create(_key(name, token + 1), _statement(seconds)):
+        if _is_over(holder):
+            if not storage.create(_key(name, token + 1), _statement(seconds)):
+                continue  # somebody was faster: see who
             for key in storage.keys(f"leases/{name}/")[:-_KEPT]:
                 storage.delete(key)
             return Lease(storage, name, token + 1, seconds)
-        if _is_over(holder):
-            continue  # somebody was faster: see who
         if time.monotonic() >= deadline:
             raise LeaseError(f"{name} is being written by {_who(holder)}; wait until it has ended")
         if not told:
@@ -144,7 +152,9 @@ def _is_over(holder: dict[str, Any]) -> bool:
     if holder["host"] != socket.gethostname():
         return False
     try:
-        return bool(abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) > 1)
+        process = psutil.Process(holder["pid"])
+        is_dead = process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        return is_dead or abs(process.create_time() - holder["started"]) > 1
     except psutil.NoSuchProcess:
         return True
 

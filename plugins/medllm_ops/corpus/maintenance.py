@@ -28,15 +28,13 @@ def compact(storage: Storage, keep: int = KEPT_VERSIONS) -> int:
         with open_writer(storage, source) as writer:
             writer.compact()
     tagged = set(manifests.tags(storage).values())
-    numbers = manifests.versions(storage)
-    for number in numbers[:-keep]:
+    for number in manifests.versions(storage)[:-keep]:
         if number not in tagged:
             manifests.delete(storage, number)
-    kept = [manifests.read(storage, number) for number in manifests.versions(storage)]
     freed = 0
     for source in manifests.read(storage).sources:
-        with leases.hold(storage, source):
-            states = [manifest.source(source) for manifest in [*kept, manifests.read(storage)]]
+        with leases.hold(storage, source):  # no version of this source is published meanwhile
+            states = [manifests.read(storage, number).source(source) for number in manifests.versions(storage)]
             for name, schema in SCHEMAS.items():
                 freed += Table(storage, f"tables/{source}/{name}", schema, 0).clean(_versions(states, name))
     return freed

@@ -85,9 +85,9 @@ def read(storage: Storage, version: int | str | None = None) -> Manifest:
     if version is None:
         found = versions(storage)
         return _read(storage, found[-1]) if found else Manifest()
-    if isinstance(version, str) and not version.isdigit():
+    if isinstance(version, str) and not version.isdecimal():
         version = tags(storage).get(version, version)
-    if isinstance(version, str) and not version.isdigit():
+    if isinstance(version, str) and not version.isdecimal():
         raise CorpusError(
             f"{storage.url}: the corpus has no tag {version!r} (tags: {', '.join(tags(storage)) or 'none'})"
         )

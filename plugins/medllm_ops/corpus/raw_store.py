@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import orjson
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medllm_ops.corpus.manifest import CorpusError
 from medllm_ops.corpus.storage import Storage
@@ -68,7 +67,7 @@ class RawStore:
     def entries(self, applied: int) -> Iterator[RawEntry]:
         """The log of the first ``applied`` files, in order.
 
-        :raises CorpusError: if one of them is missing: raw files were not kept all the time.
+        :raises CorpusError: if one of them is missing (raw files were not kept all the time) or damaged.
         """
         for number in range(1, applied + 1):
             try:
@@ -77,7 +76,10 @@ class RawStore:
                 raise CorpusError(
                     f"raw file {number} of {self._source} was not kept: nothing can be rebuilt"
                 ) from error
-            yield RawEntry.model_validate(orjson.loads(content))
+            try:
+                yield RawEntry.model_validate_json(content)
+            except ValidationError as error:
+                raise CorpusError(f"{self._storage.url}/{self._key(number)} is damaged: {error}") from error
 
     def bring(self, entry: RawEntry, folder: Path) -> FetchedFile:
         """The file of an entry, in ``folder``, under the name that its publisher gave it.

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import write_whole
+from medllm_ops.files import remove_parts, write_whole
+
+_MARK = "medllm-ops-creation"
 
 
 class StorageError(MedllmError):
@@ -93,21 +96,32 @@ class Folder:
 
     def write(self, key: str, data: bytes) -> None:
         """See :class:`Storage`."""
-        with write_whole(self._path / key) as file:
-            file.write(data)
+        with self._draft(key, data) as (draft, path):
+            draft.replace(path)
 
     def create(self, key: str, data: bytes) -> bool:
         """See :class:`Storage`."""
-        path = self._path / key
-        draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-        self.write(str(draft.relative_to(self._path)), data)
-        try:
-            os.link(draft, path)  # unlike a rename, a link never takes the place of another file
-        except FileExistsError:
-            return False
-        finally:
-            draft.unlink()
+        with self._draft(key, data) as (draft, path):
+            try:
+                os.link(draft, path)  # unlike a rename, a link never takes the place of another file
+            except FileExistsError:
+                return False
         return True
+
+    @contextlib.contextmanager
+    def _draft(self, key: str, data: bytes) -> Iterator[tuple[Path, Path]]:
+        """The data in a file beside the one of the key, under a name that no other thread or process has."""
+        path = self._path / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+        try:
+            with draft.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield draft, path
+        finally:
+            draft.unlink(missing_ok=True)
 
     def keys(self, prefix: str) -> list[str]:
         """See :class:`Storage`."""
@@ -118,6 +132,7 @@ class Folder:
 
     def upload(self, key: str, path: Path) -> None:
         """See :class:`Storage`."""
+        remove_parts(self._path / key)  # a killed upload's
         with write_whole(self._path / key) as file, path.open("rb") as content:
             shutil.copyfileobj(content, file)
 
@@ -145,6 +160,8 @@ class S3:
         import boto3
 
         parts = urlsplit(url)
+        if not parts.netloc:
+            raise StorageError(f"{url}: name a bucket: s3://bucket/prefix")
         self.url = url.rstrip("/")
         self._bucket = parts.netloc
         self._prefix = parts.path.strip("/")
@@ -169,13 +186,25 @@ class S3:
         """See :class:`Storage`."""
         from botocore.exceptions import ClientError
 
+        mark = uuid.uuid4().hex
         try:
             # A conditional write: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
             with self._said("write", key, passing=("PreconditionFailed", "ConditionalRequestConflict")):
-                self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=data, IfNoneMatch="*")
+                self._client.put_object(
+                    Bucket=self._bucket, Key=self._key(key), Body=data, IfNoneMatch="*", Metadata={_MARK: mark}
+                )
         except ClientError:
-            return False
+            return self._has_mark(key, mark)
         return True
+
+    def _has_mark(self, key: str, mark: str) -> bool:
+        """Whether the object is ours: boto3 repeats a request whose answer was lost, and is told it is there."""
+        try:
+            with self._said("read", key):
+                there = self._client.head_object(Bucket=self._bucket, Key=self._key(key))
+        except KeyError:
+            return False
+        return bool(there["Metadata"].get(_MARK) == mark)
 
     def keys(self, prefix: str) -> list[str]:
         """See :class:`Storage`."""
@@ -206,9 +235,9 @@ class S3:
         options = {"aws_region": self._session.region_name or "us-east-1"}
         if credentials := self._session.get_credentials():
             frozen = credentials.get_frozen_credentials()
-            options |= {"aws_access_key_id": frozen.access_key, "aws_secret_access_key": frozen.secret_key}
-            if frozen.token:
-                options["aws_session_token"] = frozen.token
+            # Those with a token run out: the engine finds them itself, where boto3 did, and renews them.
+            if not frozen.token:
+                options |= {"aws_access_key_id": frozen.access_key, "aws_secret_access_key": frozen.secret_key}
         endpoint = self._client.meta.endpoint_url
         if "amazonaws.com" not in endpoint:
             options |= {"aws_endpoint": endpoint, "allow_http": str(endpoint.startswith("http:")).lower()}
