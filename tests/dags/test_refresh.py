@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 from dags.conftest import Airflow
-from servers.nlm import NlmMirror
-from servers.pubmed_xml import article_set, citation
-
 from medllm_ops.corpus.reader import Snapshot
 from medllm_ops.corpus.storage import open_storage
+from servers.nlm import NlmMirror
+from servers.pubmed_xml import article_set, citation
 
 
 def snapshot(medllm_home: Path) -> Snapshot:

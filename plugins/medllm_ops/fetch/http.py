@@ -233,7 +233,8 @@ class Client:
 
         def count(_: tenacity.RetryCallState) -> None:
             nonlocal best, failures
-            failures = 1 if gained() > best else failures + 1
+            # A server that drips gives new bytes to every try, for ever.
+            failures = 1 if gained() >= best + self._slowest * self._timeout else failures + 1
             best = max(best, gained())
 
         def stop(state: tenacity.RetryCallState) -> bool:
