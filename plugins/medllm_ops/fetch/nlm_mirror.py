@@ -121,7 +121,8 @@ class _Mirror:
         while True:
             baseline, updates = self._listed()
             steps = self._steps(baseline, updates)
-            self._tidy(steps)
+            if not missed:  # later, files that wait to be applied lie there, too
+                self._tidy(steps)
             began = time.monotonic()
             try:
                 for number, listed in enumerate(steps, start=1):
