@@ -125,7 +125,7 @@ class Folder:
 
     def keys(self, prefix: str) -> list[str]:
         """See :class:`Storage`."""
-        folder = (self._path / prefix).parent if not prefix.endswith("/") else self._path / prefix
+        folder = self._path / prefix.rpartition("/")[0]
         found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
         names = (path.relative_to(self._path).as_posix() for path in found)
         return sorted(name for name in names if name.startswith(prefix))
