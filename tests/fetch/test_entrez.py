@@ -282,7 +282,7 @@ def test_a_passing_error_with_status_200_is_tried_again(
 @pytest.mark.parametrize(
     ("program", "body", "sentence"),
     [
-        ("esearch.fcgi", b'{"esearchresult": {"ERROR": "Empty term"}}', r"esearch.fcgi: Empty term; check the query$"),
+        ("esearch.fcgi", b'{"esearchresult": {"ERROR": "Empty\tterm"}}', r"esearch.fcgi: Empty term; check the query$"),
         ("esearch.fcgi", b'{"error": "API key invalid"}', "esearch.fcgi: API key invalid; check api_key or NCBI_API"),
         ("efetch.fcgi", xml_error("No such &lt;thing&gt;").body, "efetch.fcgi: No such <thing>; check the query"),
         ("efetch.fcgi", xml_error("Server is busy").body, "efetch.fcgi: Server is busy, after 3 tries; what came bef"),

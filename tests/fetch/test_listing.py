@@ -54,7 +54,7 @@ def test_the_day_stands_beside_the_link(row: str) -> None:
 
 
 def test_a_name_that_is_linked_twice_is_one_file() -> None:
-    rows = page('<a href="a.gz"><img></a> <a href="a.gz">a.gz</a> 2026-01-09')
+    rows = page('<a href="a.gz"><img></a> <a href="a.gz">a.gz</a> 2026-01-09 <a href="a.gz">again</a>')
     assert read_listing(rows, URL) == [Entry("a.gz", DAY)]
 
 

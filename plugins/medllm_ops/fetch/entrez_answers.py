@@ -58,10 +58,11 @@ def read_search(response: httpx.Response) -> SearchResult:
     if not isinstance(answer, dict) or not isinstance(result := answer.get("esearchresult", {}), dict):
         raise ValueError("the answer is JSON, but no result of a search")
     if reason := result.get("ERROR") or answer.get("error"):
+        reason = " ".join(str(reason).split())
         try:
-            refuse(_address(response), str(reason))
+            refuse(_address(response), reason)
         except HistoryError as error:
-            raise ValueError(str(reason)) from error  # of a search that is only being made
+            raise ValueError(reason) from error  # of a search that is only being made
     try:
         count, web_env, query_key = int(result["count"]), str(result["webenv"]), str(result["querykey"])
     except (KeyError, TypeError, ValueError) as error:
