@@ -200,9 +200,7 @@ def test_when_it_cannot_be_given_back_the_work_still_counts(storage: Storage, mo
         monkeypatch.setattr(storage, "write", failing)
 
 
-def test_of_two_processes_that_race_one_wins(
-    storage: Storage, start: Callable[[], subprocess.Popen[str]]
-) -> None:
+def test_of_two_processes_that_race_one_wins(storage: Storage, start: Callable[[], subprocess.Popen[str]]) -> None:
     processes = [start() for _ in range(2)]
     for process in processes:
         tell(process)
