@@ -8,6 +8,7 @@ from medllm_ops.operators.refresh_dag import refresh_dag, text_param
 
 SOURCES = [
     "docx",
+    "tcm_books",
     "alpaca",
     "deepctrl",
     "disc_medllm",

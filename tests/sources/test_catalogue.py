@@ -213,7 +213,8 @@ def test_a_shipped_entry_fits_its_module(entry: Entry) -> None:
 
 
 ROW_FORMATS = ("alpaca", "conversations", "deepctrl", "disc_medllm", "messages", "preference", "query_response")
-PAGES = {"clinicaltrials": "clinicaltrials", "docx": "docx", **dict.fromkeys(ROW_FORMATS, "instruction_sets")}
+OWN_PAGES = ("pubmed", "clinicaltrials", "tcm_books", "docx")
+PAGES = {**{name: name for name in OWN_PAGES}, **dict.fromkeys(ROW_FORMATS, "instruction_sets")}
 
 
 @pytest.mark.parametrize("name", PAGES)

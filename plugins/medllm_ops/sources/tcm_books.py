@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medllm_ops.errors import UnreadableFileError
-from medllm_ops.fetch import tcm_site
+from medllm_ops.fetch import tcm_books as fetch
 from medllm_ops.records import EXCERPT_CHARACTERS, Reject
 from medllm_ops.sources.archives import open_raw
 from medllm_ops.sources.base import Parsed, Source
@@ -142,6 +142,6 @@ SOURCE = Source(
     folder="tcm_books",
     patterns=("*.txt", "*.html", "*.htm"),
     parse=parse,
-    fetch=tcm_site.fetch,
-    settings=tcm_site.Settings,
+    fetch=fetch.fetch,
+    settings=fetch.Settings,
 )
