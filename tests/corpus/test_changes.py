@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def test_any_history_in_any_batches(
     path = tmp_path_factory.getbasetemp() / "items"
     corpus = Corpus()
     places = sorted({0, *cuts, len(items)})
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in itertools.pairwise(places):
         if batch := items[start:end]:
             corpus.take(batch, path)
     alive = {name: row for name, row in corpus.rows.items() if row["deleted"] is None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pyarrow as pa
@@ -137,10 +138,10 @@ def test_chunks_are_bounded_and_keep_the_order(tmp_path: Path, monkeypatch: pyte
     # Some batches have records only, so that a pair of batches does not always begin at an even one.
     write_items((deletion(n) if n % 7 == 0 and n > 40 else document(n) for n in range(200)), tmp_path / "items")
     numbers = [chunk.columns(["number"])["number"].to_pylist() for chunk in read_chunks(tmp_path / "items")]
-    assert sorted(sum(numbers, [])) == [*range(1, 201)]
+    assert sorted(itertools.chain.from_iterable(numbers)) == [*range(1, 201)]
     assert len(numbers) > 5
     assert max(map(len, numbers)) < 25 + 10
-    for before, after in zip(numbers, numbers[1:], strict=False):
+    for before, after in itertools.pairwise(numbers):
         assert max(before) < min(after)
 
 

@@ -58,8 +58,9 @@ class Table:
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
-            said = _PLACE_IN_SOURCE.sub("", str(error))
-            raise CorpusError(f"table {self._uri}, version {self.version}, cannot be {verb}: {said}") from error
+            said = _PLACE_IN_SOURCE.sub("", str(error)).rstrip(" .")
+            remedy = "; nothing of this work was published: run it again" if verb == "written" else ""
+            raise CorpusError(f"table {self._uri}, version {self.version}, cannot be {verb}: {said}{remedy}") from error
 
     # --- reading ---
 
