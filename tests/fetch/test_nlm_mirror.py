@@ -337,6 +337,7 @@ def test_a_wrong_md5_for_ever_is_one_clear_sentence(mirror: NlmMirror, corpus: C
         corpus.refresh()
     assert list(corpus.known.files) == ["baseline/pubmed26n0001.xml.gz"]
     assert sum(path.endswith("n0002.xml.gz.md5") for path in mirror.requests) == 2
+    assert mirror.downloads.count("baseline/pubmed26n0002.xml.gz") == 2
     assert list(corpus.folder.iterdir()) == []
 
 
@@ -372,6 +373,16 @@ def test_a_listing_that_changes_meanwhile_is_read_once_more(mirror: NlmMirror, c
     mirror.before = replace
     assert corpus.names() == ["b26n1", "b27n1", "b27n2", "b27n3"]
     assert mirror.requests.count("/baseline/") == 2
+
+
+def test_a_file_that_is_withdrawn_meanwhile_is_left_out(mirror: NlmMirror, corpus: Corpus) -> None:
+    def withdraw(path: str) -> None:
+        if path == "/updatefiles/pubmed26n0011.xml.gz.md5":
+            mirror.before = lambda path: None
+            mirror.remove("updatefiles", "pubmed26n0011.xml.gz")
+
+    mirror.before = withdraw
+    assert corpus.names() == ["b26n1", "b26n2", "b26n10", "u26n12"]
 
 
 def test_a_file_that_is_listed_and_never_there_ends_in_one_sentence(mirror: NlmMirror, corpus: Corpus) -> None:
