@@ -26,7 +26,6 @@ from medllm_ops.corpus.items import write_items
 from medllm_ops.corpus.storage import open_storage
 from medllm_ops.corpus.writer import open_writer
 from medllm_ops.fetch.base import FetchedFile
-from medllm_ops.records import Document
 from medllm_ops.sources.pubmed import parse
 
 PEER = """
@@ -75,11 +74,14 @@ def record(chance: random.Random, pmid: int) -> str:
         for _ in range(8)
     )
     return f"""<PubmedArticle><MedlineCitation Status="MEDLINE" Owner="NLM"><PMID Version="1">{pmid}</PMID>
-<Article PubModel="Print"><Journal><Title>A journal</Title></Journal><ArticleTitle>{sentence(chance, 10)}</ArticleTitle>
+<Article PubModel="Print"><Journal><ISSN IssnType="Print">0000-0000</ISSN><JournalIssue CitedMedium="Print"><Volume>1
+</Volume><Issue>2</Issue><PubDate><Year>2020</Year><Month>Jan</Month></PubDate></JournalIssue><Title>A journal</Title>
+</Journal><ArticleTitle>{sentence(chance, 10)}</ArticleTitle>
 {abstract}<AuthorList CompleteYN="Y">{authors}</AuthorList><Language>eng</Language><PublicationTypeList>
-<PublicationType UI="D016428">Journal Article</PublicationType></PublicationTypeList></Article>
-<MeshHeadingList>{headings}</MeshHeadingList></MedlineCitation>
-<PubmedData><ReferenceList>{references}</ReferenceList></PubmedData></PubmedArticle>
+<PublicationType UI="D016428">Journal Article</PublicationType></PublicationTypeList></Article><MedlineJournalInfo>
+<Country>Nowhere</Country><MedlineTA>J</MedlineTA><NlmUniqueID>1</NlmUniqueID></MedlineJournalInfo><MeshHeadingList>{headings}</MeshHeadingList></MedlineCitation>
+<PubmedData><ArticleIdList><ArticleId IdType="pubmed">{pmid}</ArticleId></ArticleIdList>
+<ReferenceList>{references}</ReferenceList></PubmedData></PubmedArticle>
 """
 
 
@@ -109,8 +111,8 @@ def bare(path: Path) -> int:
 
 
 def records_of(path: Path) -> int:
-    """Make all records and count those with text."""
-    return sum(isinstance(item, Document) for item in parse(path))
+    """Make a document or a reject of each record."""
+    return sum(1 for _ in parse(path))
 
 
 def corpus(path: Path) -> int:
@@ -119,7 +121,7 @@ def corpus(path: Path) -> int:
         items = Path(folder) / "items"
         write_items(parse(path), items)
         with open_writer(open_storage(f"{folder}/corpus"), "pubmed") as writer:
-            return writer.apply(FetchedFile(name=path.name, path=path), items).ledger.rows_out
+            return writer.apply(FetchedFile(name=path.name, path=path), items).ledger.rows_in
 
 
 WAYS = {"bare": bare, "parse": records_of, "corpus": corpus}
