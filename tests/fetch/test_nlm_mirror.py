@@ -75,14 +75,10 @@ def corpus(mirror: NlmMirror, client: Client, tmp_path: Path) -> Corpus:
     return Corpus(mirror, client, tmp_path)
 
 
-# What is fetched
-
-
 def test_the_whole_baseline_comes_before_the_updates(mirror: NlmMirror, corpus: Corpus) -> None:
     fetched = corpus.refresh()
     assert [short(raw.name) for raw in fetched] == ["b26n1", "b26n2", "b26n10", "u26n11", "u26n12"]
-    assert fetched[0].name == "baseline/pubmed26n0001.xml.gz"
-    assert fetched[0].url == f"{mirror.url}baseline/pubmed26n0001.xml.gz"
+    assert fetched[0].url == f"{mirror.url}{fetched[0].name}"
     assert {raw.generation for raw in fetched} == {"pubmed26"}
     assert [raw.generation_complete for raw in fetched] == [False, False, True, False, False]
     assert not any(raw.whole for raw in fetched)

@@ -22,15 +22,13 @@ class _File:
 class NlmMirror(Server):
     """The mirror; the fetcher is told :attr:`url`.
 
-    ``files`` are the contents by their path, such as ``baseline/pubmed26n0001.xml.gz``. ``link`` makes the ``href`` of
-    a file from its folder and its name; without ``dates`` the listings have none. ``before`` is called with the path
-    of each request before it is answered: it may change what is there.
+    ``files`` are the contents by their path, such as ``baseline/pubmed26n0001.xml.gz``. Without ``dates`` the listings
+    have none. ``before`` is called with the path of each request before it is answered: it may change what is there.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.files: dict[str, _File] = {}
-        self.link: Callable[[str, str], str] = lambda folder, name: name
         self.dates = True
         self.before: Callable[[str], None] = lambda path: None
 
@@ -84,7 +82,7 @@ class NlmMirror(Server):
             if at != folder:
                 continue
             date = f" {file.modified:%Y-%m-%d %H:%M}" if self.dates else ""
-            rows.append(f'<a href="{self.link(folder, name)}">{name}</a>{date} {len(file.content):>5}  ')
+            rows.append(f'<a href="{name}">{name}</a>{date} {len(file.content):>5}  ')
             if name.endswith(".gz"):
                 statistics = name.replace(".xml.gz", "_stats.html")
                 rows.append(f'<a href="{statistics}">{statistics}</a>{date}   585  ')
