@@ -12,7 +12,6 @@ import orjson
 import typer
 import yaml
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.table import Table
 
 from medllm_ops.corpus import manifest as manifests
@@ -46,15 +45,21 @@ def show(corpus: Corpus = None, version: Version = None) -> None:
         f"corpus {snapshot.storage.url}, version {snapshot.version} of {snapshot.manifest.created or 'never'}"
     )
     columns = ("alive", "retracted", "deleted", "rejects", "files")
-    table = Table("source", *columns, "generation", "last file", "of")
+    table = Table("source", *columns, "generation", box=None)
+    for column in table.columns[1:-1]:
+        column.justify = "right"
+    notes = []
     for source in snapshot.sources:
         counts = snapshot.counts(source)
-        last = snapshot.files(source)[-1]
         state = snapshot.manifest.source(source)
-        on_its_way = f" ({state.staging.generation} on its way in)" if state.staging else ""
-        cells = [f"{counts[name]:,}" for name in columns]
-        table.add_row(source, *cells, state.generation + on_its_way, last["name"], last["date"])
+        table.add_row(source, *(f"{counts[name]:,}" for name in columns), state.generation)
+        last = snapshot.files(source)[-1]
+        notes.append(f"{source}: last {last['name']}, applied {last['date']}")
+        if state.staging:
+            notes.append(f"{source}: {state.staging.generation} is on its way in, and visible once it is whole")
     console.print(table)
+    for note in notes:
+        console.print(note, soft_wrap=True)
     for name, number in manifests.tags(snapshot.storage).items():
         console.print(f"tag {name}: version {number}")
 
@@ -167,9 +172,7 @@ def refresh(
         if not equals:
             raise MedllmError(f"--set {item}: it must be NAME=VALUE")
         values[key] = yaml.safe_load(value)
-    logging.basicConfig(
-        level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=Console(stderr=True), show_path=False)]
-    )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     began = time.monotonic()
     refreshed = refresh_source(source, values, corpus=corpus, keep_raw=keep_raw, wait=wait)
