@@ -77,9 +77,6 @@ def days(server: Entrez) -> list[tuple[str, str]]:
     return [(asked["mindate"], asked["maxdate"]) for asked in server.searches]
 
 
-# Pages and slices
-
-
 def test_a_search_comes_in_pages(server: Entrez, corpus: Corpus) -> None:
     fetched = corpus.refresh()
     assert sorted(corpus.pmids) == list(range(1, 11))
@@ -109,7 +106,8 @@ def test_nothing_found_is_nothing_fetched(server: Entrez, corpus: Corpus) -> Non
 def test_slices_stay_below_the_limit_and_miss_nothing(server: Entrez, corpus: Corpus) -> None:
     start = datetime.date(2020, 1, 1)
     server.entered = {pmid: start + datetime.timedelta(days=pmid * pmid % 700) for pmid in range(1, 301)}
-    corpus.refresh(max_files=0)
+    fetched = corpus.refresh()
+    assert len({raw.name for raw in fetched}) == len(fetched)
     assert sorted(corpus.pmids) == list(range(1, 301))
     assert {int(asked["retstart"]) for asked in server.pages} <= set(range(0, LIMIT - 1, 4))
 
@@ -149,7 +147,11 @@ def test_the_same_dates_again_fetch_nothing(server: Entrez, corpus: Corpus) -> N
     corpus.refresh()
     assert corpus.refresh() == []
     assert (server.searches, server.pages) == ([], [])
-    assert corpus.refresh(until="2026-01-31") == []
+    assert corpus.refresh(until=None) == corpus.refresh(until=None) == []
+    corpus.refresh(query="other", until=None)
+    assert corpus.refresh(query="other", until=None) == []
+    assert days(server) == [("2026/02/27", "2026/03/01")]
+    assert all(row["done"] for row in corpus.known.watermark["entrez"].values())
 
 
 def test_a_later_date_fetches_only_what_is_new(server: Entrez, corpus: Corpus) -> None:
@@ -194,9 +196,6 @@ def test_the_watermark_of_the_mirror_is_kept(corpus: Corpus) -> None:
     corpus.known = Known(watermark={"mirror": {"complete": "pubmed26", "again": None}})
     corpus.refresh()
     assert corpus.known.watermark["mirror"] == {"complete": "pubmed26", "again": None}
-
-
-# Killed
 
 
 @pytest.mark.usefixtures("limit")
@@ -258,9 +257,6 @@ def test_a_killed_window_is_finished_before_a_newer_one_begins(server: Entrez, c
     corpus.refresh()
     assert days(server) == [("1700/01/01", "2026/01/06"), ("2026/01/07", "2026/02/05")]
     assert sorted(corpus.pmids) == list(range(1, 11))
-
-
-# Limits and errors
 
 
 @pytest.mark.parametrize(
