@@ -103,6 +103,11 @@ def test_a_rebuilt_corpus_exports_the_same_bytes(run: Run, mirror: NlmMirror, tm
         (["refresh", "pubmd"], "did you mean pubmed"),
         (["refresh", "pubmed", "--set", "querry=x"], "settings.querry is unknown; did you mean query"),
         (["refresh", "pubmed", "--set", "query"], "it must be NAME=VALUE"),
+        (["refresh", "pubmed", "--set", "max_files='"], "--set max_files='"),
+        (
+            ["refresh", "pubmed", "--set", 'query="lung cancer"[title] # 1', "--set", "page_size=0"],
+            "settings.page_size",
+        ),
         (["refresh", "pubmed", "--since", "yesterday"], "settings.since"),
         (["export", "--out", "x", "--version", "7"], "the corpus has no version 7"),
         (["tag", "7th"], "a tag is a letter"),

@@ -164,19 +164,30 @@ def refresh(
 ) -> None:
     """Bring what is new at a source's publisher into the corpus; repeated, it goes on where it stopped."""
     from medllm_ops.refresh.refresh import refresh_source
+    from medllm_ops.sources import get_entry
 
     values: dict[str, Any] = {"base_url": base_url, "since": since, "max_files": max_files}
     values = {key: value for key, value in values.items() if value is not None}
+    fields = get_entry(source).source.settings.model_fields
     for item in setting or []:
-        key, equals, value = item.partition("=")
+        key, equals, text = item.partition("=")
         if not equals:
             raise MedllmError(f"--set {item}: it must be NAME=VALUE")
-        values[key] = yaml.safe_load(value)
+        # A text is taken as it is: a query such as "lung cancer"[title] is no YAML.
+        is_text = key in fields and fields[key].annotation is str
+        values[key] = text if is_text else _yaml(item, text)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     began = time.monotonic()
     refreshed = refresh_source(source, values, corpus=corpus, keep_raw=keep_raw, wait=wait)
     _tell(refreshed.summary(), time.monotonic() - began)
+
+
+def _yaml(item: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise MedllmError(f"--set {item}: {' '.join(str(error).split())}") from error
 
 
 def _tell(summary: dict[str, Any], seconds: float) -> None:
