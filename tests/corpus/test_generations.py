@@ -114,6 +114,8 @@ def test_one_that_its_publisher_gave_up_is_forgotten(storage: Storage) -> None:
     assert texts(storage) == {"3": "text", "4": "text", "7": "text"}
     assert events(storage, 2) == ["added", "removed"]
     assert [row["name"] for row in Snapshot(storage).files("toy")] == ["25/1", "25/2", "27/1", "27/2"]
+    with open_writer(storage, "toy") as writer:
+        assert writer.next_number == 6  # the number of the forgotten file is not given again
     with pytest.raises(manifests.CorpusError, match="nothing is known of 'toy:5'"):
         Snapshot(storage).history("toy:5")
 

@@ -53,7 +53,7 @@ MESSAGES = (Message("user", "a question"), Message("assistant", "an answer"))
         document(1, SURROGATE),
         document(1, title=SURROGATE),
         document(1, url=SURROGATE),
-        document(SURROGATE),
+        document(SURROGATE, title="t"),
         Dialogue(id="toy:1", source="toy", language="en", messages=(Message("user", SURROGATE),)),
         Preference(id="toy:1", source="toy", language="en", messages=MESSAGES, rejected_response=SURROGATE),
         deletion(SURROGATE),

@@ -91,6 +91,16 @@ def test_what_came_and_went_in_one_file_is_known(storage: Storage) -> None:
     assert events(storage, 1) == ["added", "deleted", "restored"]
 
 
+def test_what_changed_and_went_in_one_file_is_buried_once(storage: Storage) -> None:
+    bring(storage, "one", [document(1), document(2)])
+    bring(storage, "two", [document(1, "new", version=2, retracted=True), deletion(1), deletion(2)])
+    assert Snapshot(storage).counts("toy")["deleted"] == 2
+    row = Snapshot(storage).get("toy:1")[1]
+    assert (row["version"], row["retracted"], row["text"]) == (2, True, None)
+    bring(storage, "three", [document(1)])
+    assert events(storage, 1) == ["added", "changed", "retracted", "deleted", "restored", "reinstated"]
+
+
 def test_retracted_and_reinstated(storage: Storage) -> None:
     bring(storage, "one", [document(1), document(2)])
     bring(storage, "two", [document(1, retracted=True)])

@@ -143,8 +143,7 @@ class Snapshot:
         table = self.table(source, "records")
         alive = "deleted IS NULL" if retracted else "deleted IS NULL AND NOT retracted"
         batches = list(table.scan(("id",), alive, narrow=True, row_ids=True))
-        # Binary, so that they sort by their bytes and may be more than 2 GiB in all.
-        names = pa.chunked_array([batch["id"] for batch in batches], pa.string()).cast(pa.large_binary())
+        names = pa.chunked_array([batch["id"] for batch in batches], pa.string())
         row_ids = pa.chunked_array([batch["_rowid"] for batch in batches], pa.uint64())
         del batches
         places = row_ids.take(pa.compute.sort_indices(names))
