@@ -7,7 +7,6 @@ Retries are tenacity's. What may be tried again: a lost or slow connection, a sh
 from __future__ import annotations
 
 import email.utils
-import hashlib
 import logging
 import random
 import re
@@ -22,14 +21,13 @@ import tenacity
 
 from medllm_ops import __version__
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import read_json, write_json
+from medllm_ops.fetch.part import Part
 
 log = logging.getLogger(__name__)
 
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _ERROR_BODY_BYTES = 2000
 _CONTENT_RANGE = re.compile(r"bytes \d+-\d+/(\d+)")
-_GZIP_NAMES = (".gz", ".tgz")
 _Result = TypeVar("_Result")
 
 
@@ -156,7 +154,7 @@ class Client:
         :raises HttpError: when the server says no, or when the tries are used up.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = _Part(path)
+        part = Part(path)
         for last in (False, True):
             self._patiently(url, lambda: self._continue(url, part, progress), lambda: part.size)
             found = part.md5()
@@ -168,7 +166,7 @@ class Client:
                 log.warning("%s: md5 is %s instead of %s; fetching it once more", url, found, md5)
         raise ChecksumError(url, f"its md5 is {found}, its publisher says {md5}; nothing of it was kept")
 
-    def _continue(self, url: str, part: _Part, progress: Callable[[int, int], None] | None) -> None:
+    def _continue(self, url: str, part: Part, progress: Callable[[int, int], None] | None) -> None:
         headers = {"Accept-Encoding": "identity"}
         if part.size and part.validator:
             headers |= {"Range": f"bytes={part.size}-", "If-Range": part.validator}
@@ -264,40 +262,6 @@ class Client:
 
 
 _CODED = frozenset({"content-encoding", "content-length", "transfer-encoding"})
-
-
-class _Part:
-    """A half download beside its file, and what the server said the file was."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.file = path.with_name(f"{path.name}.part")
-        self._note = path.with_name(f"{path.name}.part.json")
-        self.is_no_page = path.suffix not in (".html", ".htm")
-        self.is_gzip = path.suffix in _GZIP_NAMES
-
-    @property
-    def size(self) -> int:
-        return self.file.stat().st_size if self.file.exists() else 0
-
-    @property
-    def validator(self) -> str:
-        return str(read_json(self._note)["validator"]) if self._note.exists() else ""
-
-    def begin(self, validator: str) -> None:
-        write_json(self._note, {"validator": validator})
-
-    def md5(self) -> str:
-        with self.file.open("rb") as file:
-            return hashlib.file_digest(file, "md5").hexdigest()
-
-    def finish(self) -> None:
-        self.file.replace(self._path)
-        self._note.unlink(missing_ok=True)
-
-    def discard(self) -> None:
-        self.file.unlink(missing_ok=True)
-        self._note.unlink(missing_ok=True)
 
 
 def _raise_for_status(url: str, response: httpx.Response) -> None:
