@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,13 +18,22 @@ _NUMBERS = itertools.count()
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """The address of an S3 server on a free port."""
+    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
 
+    one_at_a_time, put = threading.Lock(), S3Response.put_object
+
+    def put_object(response: Any) -> Any:
+        with one_at_a_time:  # S3 looks whether an object is there and writes it in one step; moto does not
+            return put(response)
+
+    S3Response.put_object = put_object
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
+    S3Response.put_object = put
 
 
 @pytest.fixture

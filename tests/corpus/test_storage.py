@@ -44,13 +44,16 @@ def test_created_once_it_stays(any_storage: Storage) -> None:
     assert any_storage.read("a/1") == b"mine"
 
 
-def test_of_many_threads_one_creates(storage: Storage) -> None:
+def test_of_many_threads_one_creates(any_storage: Storage) -> None:
+    storage = any_storage
     with ThreadPoolExecutor(16) as pool:
-        for key in map(str, range(30)):
+        for key in map(str, range(10)):
             created = list(pool.map(lambda data, key=key: storage.create(key, data), [b"%d" % n for n in range(16)]))
             assert Counter(created)[True] == 1
             assert storage.read(key) == b"%d" % created.index(True)
-    assert sorted(files(storage)) == sorted(map(str, range(30)))
+    assert storage.keys("") == sorted(map(str, range(10)))
+    if isinstance(storage, Folder):
+        assert len(files(storage)) == 10
 
 
 def test_many_threads_write_one_key(storage: Storage) -> None:
