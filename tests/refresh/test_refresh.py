@@ -104,6 +104,25 @@ def test_an_unreadable_file_that_stands_alone_is_a_reject(publisher: Path, stora
     ]
 
 
+def test_a_file_that_became_unreadable_takes_nothing_along(publisher: Path, storage: Storage, tmp_path: Path) -> None:
+    settings = Settings(folder=publisher, whole=True)
+    refresh(settings, storage)
+    before = texts(storage)
+    (publisher / "4.txt").write_text("unreadable")
+    refresh(settings, storage)
+    assert texts(storage) == before
+    assert [row["file"] for row in Snapshot(storage).rejects("toy")] == ["4.txt"]
+    # Nor when the corpus is made anew, nor later: the file still holds what it brought.
+    rebuild(SOURCE, storage, open_storage(str(tmp_path / "again")))
+    assert texts(open_storage(str(tmp_path / "again"))) == before
+    (publisher / "4.txt").write_text("6 text 4")
+    refresh(settings, storage)
+    assert sorted(texts(storage)) == sorted(before)
+    (publisher / "4.txt").unlink()
+    refresh(settings, storage)
+    assert sorted(texts(storage)) == [f"toy:{row}" for row in range(6)]
+
+
 def test_a_changed_and_a_removed_file_take_their_records_along(publisher: Path, storage: Storage) -> None:
     settings = Settings(folder=publisher, whole=True)
     refresh(settings, storage)
@@ -138,6 +157,16 @@ def test_a_corpus_is_rebuilt_from_its_raw_files(publisher: Path, storage: Storag
         assert Snapshot(storage).history(record) == Snapshot(again).history(record)
     assert Snapshot(storage).files("toy") == Snapshot(again).files("toy")
     assert list(Snapshot(storage).rejects("toy")) == list(Snapshot(again).rejects("toy"))
+
+
+def test_a_raw_file_that_is_another_than_was_applied_is_refused(
+    publisher: Path, storage: Storage, tmp_path: Path
+) -> None:
+    refresh(Settings(folder=publisher), storage)
+    log = tmp_path / "corpus" / "raw" / "log" / "toy"
+    (log / f"{2:012}.json").write_bytes((log / f"{1:012}.json").read_bytes().replace(b'"number":1', b'"number":2'))
+    with pytest.raises(MedllmError, match="raw file 2 of toy, 0.txt, is not the one that was applied"):
+        rebuild(SOURCE, storage, open_storage(str(tmp_path / "again")))
 
 
 def test_a_corpus_whose_raw_files_were_not_kept_says_so(publisher: Path, storage: Storage, tmp_path: Path) -> None:

@@ -42,8 +42,11 @@ class RawStore:
         self._storage = storage
         self._source = source
 
-    def keep(self, raw: FetchedFile, number: int, date: str, sample: Mapping[str, int]) -> None:
-        """Keep a file that is about to be applied as the ``number``-th; one that never was is written over."""
+    def keep(self, raw: FetchedFile, number: int, date: str, sample: Mapping[str, int]) -> str:
+        """Keep a file that is about to be applied as the ``number``-th; one that never was is written over.
+
+        :return: its SHA-256; empty for a file that was removed.
+        """
         digest = ""
         if raw.path is not None:
             digest = sha256_of(raw.path)
@@ -63,6 +66,7 @@ class RawStore:
             sample=sample,
         )
         self._storage.write(self._key(number), entry.model_dump_json().encode())
+        return digest
 
     def entries(self, applied: int) -> Iterator[RawEntry]:
         """The log of the first ``applied`` files, in order.

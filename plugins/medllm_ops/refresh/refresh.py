@@ -17,7 +17,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from typing import Any
 from medllm_ops.corpus import manifest as manifests
 from medllm_ops.corpus.items import write_items
 from medllm_ops.corpus.raw_store import RawStore, sha256_of
-from medllm_ops.corpus.reader import corpus_url
+from medllm_ops.corpus.reader import Snapshot, corpus_url
 from medllm_ops.corpus.storage import Storage, open_storage
 from medllm_ops.corpus.writer import Applied, Writer, open_writer
 from medllm_ops.errors import MedllmError, UnreadableFileError
@@ -107,7 +107,12 @@ def refresh(
         fetched = islice(source.fetch(settings, writer.known, spool, client), settings.max_files or None)
         store = RawStore(storage, source.name) if keep_raw else None
         for raw, items in _parsed(source.parse, fetched, spool, sample, workers):
-            applied = _apply(writer, store, raw, items, sample)
+            date = manifests.now()
+            if store:
+                digest = store.keep(raw, writer.next_number, date, sample.model_dump())
+            else:
+                digest = sha256_of(raw.path) if raw.path else ""
+            applied = _apply(writer, raw, items, digest, date)
             if raw.path is not None and raw.path.is_relative_to(spool):
                 raw.path.unlink(missing_ok=True)
             refreshed.files.append(applied)
@@ -146,21 +151,18 @@ def rebuild(source: Source, old: Storage, new: Storage) -> Refreshed:
     spool = home() / "spool" / f"rebuild-{source.name}"
     shutil.rmtree(spool, ignore_errors=True)
     spool.mkdir(parents=True)
+    applied = {row["number"]: row["sha256"] for row in Snapshot(old).files(source.name)}
     with open_writer(new, source.name) as writer:
         for entry in store.entries(manifests.read(old).source(source.name).files):
             if entry.number < writer.next_number:
                 continue
+            if entry.sha256 != applied.get(entry.number, entry.sha256):
+                raise MedllmError(
+                    f"raw file {entry.number} of {source.name}, {entry.name}, is not the one that was applied"
+                )
             raw = store.bring(entry, spool)
             for file, items in _parsed(source.parse, iter([raw]), spool, Sample.model_validate(entry.sample), 1):
-                dropped = items.not_sampled if items else 0
-                applied = writer.apply(
-                    file,
-                    items.path if items else None,
-                    entry.sha256,
-                    entry.date,
-                    {NOT_SAMPLED: dropped} if dropped else {},
-                )
-                refreshed.files.append(applied)
+                refreshed.files.append(_apply(writer, file, items, entry.sha256, entry.date))
             if raw.path:
                 raw.path.unlink()
     refreshed.seconds = time.monotonic() - began
@@ -171,17 +173,17 @@ def rebuild(source: Source, old: Storage, new: Storage) -> Refreshed:
 class _Items:
     path: Path
     not_sampled: int
+    is_readable: bool
 
 
-def _apply(writer: Writer, store: RawStore | None, raw: FetchedFile, items: _Items | None, sample: Sample) -> Applied:
-    date = manifests.now()
-    if store:
-        store.keep(raw, writer.next_number, date, sample.model_dump())
-    digest = sha256_of(raw.path) if raw.path else ""
-    not_sampled = {NOT_SAMPLED: items.not_sampled} if items and items.not_sampled else {}
-    applied = writer.apply(raw, items.path if items else None, digest, date, not_sampled)
-    if items:
-        items.path.unlink()
+def _apply(writer: Writer, raw: FetchedFile, items: _Items | None, digest: str, date: str) -> Applied:
+    if items is None:
+        return writer.apply(raw, None, digest, date)
+    if not items.is_readable:  # what it brought before stays
+        raw = replace(raw, whole=False)
+    not_sampled = {NOT_SAMPLED: items.not_sampled} if items.not_sampled else {}
+    applied = writer.apply(raw, items.path, digest, date, not_sampled)
+    items.path.unlink()
     return applied
 
 
@@ -242,21 +244,25 @@ def _end_with_parent() -> None:
 
 
 def _parse(parse: Parser, raw: FetchedFile, path: Path, sample: Sample) -> _Items | None:
-    if raw.path is None:
+    if (source_file := raw.path) is None:
         return None
-    sampled = Sampled(_items(parse, raw), sample.rows, sample.seed)
+    is_readable = True
+
+    def items() -> Iterator[Record | Deletion | Reject]:
+        nonlocal is_readable
+        try:
+            yield from parse(source_file)
+        except UnreadableFileError as error:
+            if not raw.whole:  # one of a series: what comes after it must not be applied without it
+                raise MedllmError(
+                    f"{raw.name} cannot be applied: {error.reason}; nothing after it was applied"
+                ) from error
+            is_readable = False
+            yield Reject(file=raw.name, position="file", reason=UNREADABLE, detail=error.reason)
+
+    sampled = Sampled(items(), sample.rows, sample.seed)
     write_items(sampled, path)
-    return _Items(path, sampled.left_out)
-
-
-def _items(parse: Parser, raw: FetchedFile) -> Iterator[Record | Deletion | Reject]:
-    assert raw.path is not None
-    try:
-        yield from parse(raw.path)
-    except UnreadableFileError as error:
-        if not raw.whole:  # one of a series: what comes after it must not be applied without it
-            raise MedllmError(f"{raw.name} cannot be applied: {error.reason}; nothing after it was applied") from error
-        yield Reject(file=raw.name, position="file", reason=UNREADABLE, detail=error.reason)
+    return _Items(path, sampled.left_out, is_readable)
 
 
 def _tell(applied: Applied, number: int, seconds: float) -> None:
