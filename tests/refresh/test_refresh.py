@@ -165,7 +165,7 @@ def test_a_raw_file_that_is_another_than_was_applied_is_refused(
     refresh(Settings(folder=publisher), storage)
     log = tmp_path / "corpus" / "raw" / "log" / "toy"
     (log / f"{2:012}.json").write_bytes((log / f"{1:012}.json").read_bytes().replace(b'"number":1', b'"number":2'))
-    with pytest.raises(MedllmError, match="raw file 2 of toy, 0.txt, is not the one that was applied"):
+    with pytest.raises(MedllmError, match=r"raw file 2 of toy, 0\.txt, is not the one that was applied"):
         rebuild(SOURCE, storage, open_storage(str(tmp_path / "again")))
 
 
