@@ -1,0 +1,51 @@
+"""What is left of Markdown in a document: escapes, bold, headings, links and rules lose their marks, lists keep them.
+
+Dialogues keep theirs: a chat model may answer in Markdown. Stars of significance (``**P < .01``), alleles
+(``CYP2C9*2``), ``# of patients`` and the backslashes of formulas are none of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+ESCAPE = "markdown.escape"
+BOLD = "markdown.bold"
+HEADING = "markdown.heading"
+LINK = "markdown.link"
+RULE = "markdown.rule"
+
+_FORMULA = re.compile(r"\\[A-Za-z]{2}|\$[^$\n]{0,200}\\|\\\(.{0,300}?\\\)|\\\[[^\]\n]{0,300}[=^_+\\][^\]\n]{0,300}\\\]")
+_ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!|<>~^])")
+_BOLD = re.compile(r"(?<![*\w\\])\*\*(?=[^\s*])([^*\n]{1,300}?)(?<=[^\s*])\*\*(?![*A-Za-z0-9])")
+_HEADING = re.compile(r"(?m)^[ ]{0,3}(?:#{2,6}[ \t]+|#[ \t]+(?![a-z]))(?=\S)(.*?)(?:[ \t]+#+)?[ \t]*$")
+_IMAGE = re.compile(r"!\[([^\[\]\n]{0,200})\]\([^()\s]{0,2000}(?:\s+\"[^\"\n]{0,200}\")?\)")
+_LINK = re.compile(
+    r"\[([^\[\]\n]{0,300})\]\((?:https?://|mailto:|www\.|/|#|\./)[^()\s]{0,2000}(?:\s+\"[^\"\n]{0,200}\")?\)"
+)
+_RULE = re.compile(r"(?m)^[ \t]*(?:-(?:[ \t]*-){2,}|\*(?:[ \t]*\*){2,}|_(?:[ \t]*_){2,}|={3,})[ \t]*$\n?")
+
+
+def without_markdown(text: str, marks: Counter[str]) -> str:
+    """The text without Markdown's marks; a text with code between fences is left alone."""
+    if "```" in text:
+        return text
+
+    def substituted(pattern: re.Pattern[str], new: str, rule: str, text: str) -> str:
+        text, times = pattern.subn(new, text)
+        if times:
+            marks[rule] += times
+        return text
+
+    if "\\" in text and not _FORMULA.search(text):
+        text = substituted(_ESCAPE, r"\1", ESCAPE, text)
+    if "](" in text:
+        text = substituted(_IMAGE, "", LINK, text)
+        text = substituted(_LINK, r"\1", LINK, text)
+    if "**" in text:
+        text = substituted(_BOLD, r"\1", BOLD, text)
+    if "#" in text:
+        text = substituted(_HEADING, r"\1", HEADING, text)
+    if "---" in text or "***" in text or "___" in text or "===" in text or "- -" in text or "* *" in text:
+        text = substituted(_RULE, "", RULE, text)
+    return text
