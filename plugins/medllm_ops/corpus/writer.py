@@ -19,7 +19,7 @@ import pyarrow as pa
 from medllm_ops.corpus import lease as leases
 from medllm_ops.corpus import manifest as manifests
 from medllm_ops.corpus.changes import COLUMNS, STATE, Changes, Event, member_of
-from medllm_ops.corpus.items import Chunk, read_chunks
+from medllm_ops.corpus.items import Chunk, lean_memory, read_chunks
 from medllm_ops.corpus.manifest import CorpusError, SourceState, Staging
 from medllm_ops.corpus.rows import KEPT_OF_DELETED, facts, living, memberships, raw_file, rejected, tombstones
 from medllm_ops.corpus.schema import CONTENT_NAMES, REJECTS, SCHEMAS
@@ -52,7 +52,7 @@ def open_writer(storage: Storage, source: str, wait: float = 0) -> Iterator[Writ
     """
     if not _SOURCE_NAME.fullmatch(source):
         raise CorpusError(f"a source's name is lower-case letters, digits, '_', '-' and '.'; {source!r} is not")
-    with leases.hold(storage, source, wait) as lease:
+    with leases.hold(storage, source, wait) as lease, lean_memory():
         yield Writer(storage, source, lease)
 
 
