@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+WAIT_SECONDS = 30.0
 REPOSITORY = Path(__file__).resolve().parents[1]
 # A browser that asks nobody but the page it is sent to.
 CHROMIUM_ARGUMENTS = [
@@ -45,6 +47,19 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from medllm_ops.models.tiny import make_tiny_model
 
     return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def wait_until() -> Callable[[Callable[[], object]], None]:
+    """Wait for something that must happen."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, "it did not happen"
+            time.sleep(0.02)
+
+    return wait
 
 
 @pytest.fixture(scope="module")

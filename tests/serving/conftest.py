@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 from medllm_ops.serving.endpoint import EndpointRequest
 from medllm_ops.serving.registry import stop_service
 
-WAIT_SECONDS = 30.0
 FAKE = Path(__file__).with_name("fake")
 
 
@@ -91,16 +89,3 @@ def request_for(model_dir: Path, fake_swift: Callable[[str], None]) -> Callable[
         return EndpointRequest(name=name, model=model_dir, model_type="qwen2", template="qwen2_5", **changes)  # type: ignore[arg-type]
 
     return make
-
-
-@pytest.fixture
-def wait_until() -> Callable[[Callable[[], object]], None]:
-    """Wait for something that must happen."""
-
-    def wait(condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, "it did not happen"
-            time.sleep(0.02)
-
-    return wait
