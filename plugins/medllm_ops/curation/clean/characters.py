@@ -18,7 +18,7 @@ SYMBOL_FONT = "unicode.symbol_font"
 
 
 def _compatibility() -> dict[str, str]:
-    table = {}
+    table: dict[str, str] = {}
     # Full-width letters and digits, and the signs that Chinese typography has no use of its own for.
     signs = "＂＃＄％＆＇＊＋／＜＝＞＠＼＾＿｀｜"
     full_width = [*range(0xFF10, 0xFF1A), *range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B), *map(ord, signs)]
@@ -45,7 +45,7 @@ def _chars(codes: Iterable[int]) -> dict[str, str]:
 
 
 def _windows_1252() -> dict[str, str]:
-    """C1 controls are what is left of a text in Windows-1252 that was read as Latin-1: 5\x9610 mg is 5–10 mg."""
+    r"""C1 controls are what is left of a text in Windows-1252 that was read as Latin-1: 5\x9610 mg is 5–10 mg."""
     table = {}
     for code in range(0x80, 0xA0):
         try:
@@ -56,14 +56,14 @@ def _windows_1252() -> dict[str, str]:
 
 
 def _symbol_font() -> dict[str, str]:
-    """Word writes a character of its Symbol font as U+F000 + code: U+F06D g is μg, and g without it a million times more.
+    """Word writes a character of its Symbol font as U+F000 + code: U+F06D is μ, and without it a μg is a g.
 
     Adobe's Symbol encoding; only letters and signs of a text, no pieces of brackets.
     """
     runs = {
-        0x22: "∀", 0x24: "∃", 0x27: "∋", 0x2A: "∗", 0x2D: "−", 0x40: "≅", 0x5C: "∴", 0x5E: "⊥", 0x61: "αβχδεφγηιϕκλμνοπθρστυϖωξψζ",
-        0x41: "ΑΒΧΔΕΦΓΗΙϑΚΛΜΝΟΠΘΡΣΤΥςΩΞΨΖ",
-        0x7E: "∼", 0xA2: "′≤", 0xA5: "∞", 0xAB: "↔←↑→↓°±″≥×∝∂•÷≠≡≈…", 0xC5: "⊕∅", 0xCE: "∈∉", 0xD0: "∠∇®©™∏√·¬", 0xE5: "∑",
+        0x22: "∀", 0x24: "∃", 0x27: "∋", 0x2A: "∗", 0x2D: "−", 0x40: "≅", 0x5C: "∴", 0x5E: "⊥", 0x7E: "∼",
+        0x41: "ΑΒΧΔΕΦΓΗΙϑΚΛΜΝΟΠΘΡΣΤΥςΩΞΨΖ", 0x61: "αβχδεφγηιϕκλμνοπθρστυϖωξψζ",
+        0xA2: "′≤", 0xA5: "∞", 0xAB: "↔←↑→↓°±″≥×∝∂•÷≠≡≈…", 0xC5: "⊕∅", 0xCE: "∈∉", 0xD0: "∠∇®©™∏√·¬", 0xE5: "∑",
     }  # fmt: skip
     table = {chr(0xF000 + code): chr(code) for code in range(0x20, 0x7F) if not chr(code).isalpha()}
     for start, characters in runs.items():

@@ -1,4 +1,4 @@
-"""What is left of HTML: entities become characters, tags become line ends or nothing, no ``p<0.05`` is taken for a tag."""
+"""What is left of HTML: entities become characters, tags line ends or nothing; ``p<0.05`` is taken for no tag."""
 
 from __future__ import annotations
 
@@ -20,18 +20,22 @@ _ONE_LETTER = frozenset("abiqsu")
 
 _ATTRIBUTE = r"""\s+[A-Za-z_:@][\w:.-]*(?:\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>=]+))"""
 _TAG = re.compile(rf"<(/?)({_NAMES})(?:{_ATTRIBUTE}){{0,30}}\s*/?>", re.IGNORECASE)
-_SCRIPT = re.compile(
-    r"<!--.{0,20000}?-->|<(script|style)\b[^<>]{0,1000}>.{0,100000}?</\1\s*>|<!doctype[^<>]{0,500}>",
-    re.IGNORECASE | re.DOTALL,
+# Each by itself, so that one that is never closed costs no time: a beginning, and what ends it.
+_UNSEEN = (
+    (re.compile(r"<!--"), re.compile(r"-->")),
+    (re.compile(r"<script\b[^<>]{0,1000}>", re.IGNORECASE), re.compile(r"</script\s{0,9}>", re.IGNORECASE)),
+    (re.compile(r"<style\b[^<>]{0,1000}>", re.IGNORECASE), re.compile(r"</style\s{0,9}>", re.IGNORECASE)),
+    (re.compile(r"<!doctype\b", re.IGNORECASE), re.compile(r">")),
 )
 _BETWEEN_CELLS = re.compile(r"</t[dh]\s*>\s*<t[dh]\b[^<>]{0,500}>", re.IGNORECASE)
 _AMPERSANDS = re.compile(r"&(?:(?:amp|AMP|#0{0,5}38|#[xX]0{0,4}26);)+")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _SPEAKS_OF_CODE = re.compile(r"```|<!doctype|<html\b|\b(?:html|css|xml|svg|javascript)\b|网页|标签", re.IGNORECASE)
 
-_PLAIN = "0123456789+-−=()"
-_RAISED = dict(zip(map(ord, _PLAIN + "ni"), "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱ", strict=True))
-_LOWERED = dict(zip(map(ord, _PLAIN), "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎", strict=True))
+_PLAIN = "0123456789+-−–=()"
+_RAISED = dict(zip(map(ord, _PLAIN + "ni"), "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻⁼⁽⁾ⁿⁱ", strict=True))
+_LOWERED = dict(zip(map(ord, _PLAIN), "₀₁₂₃₄₅₆₇₈₉₊₋₋₋₌₍₎", strict=True))
+_DIGIT = re.compile("[0-9]")
 _RAISED_OR_LOWERED = re.compile(r"<(sup|sub)\b[^<>]{0,200}>\s*([^<>]{0,40}?)\s*</\1\s*>", re.IGNORECASE)
 
 
@@ -46,9 +50,9 @@ def without_html(text: str, marks: Counter[str]) -> str:
         text = _unescaped(text, marks)
     if "<" not in text or ">" not in text:
         return text
-    text, scripts = _SCRIPT.subn("", text)
-    if scripts:
-        marks[SCRIPT] += scripts
+    if "<!" in text or "<s" in text or "<S" in text:
+        for beginning, end in _UNSEEN:
+            text = _without(beginning, end, text, marks)
     text = _RAISED_OR_LOWERED.sub(lambda match: _raised_or_lowered(match, marks), text)
     text, cells = _BETWEEN_CELLS.subn(" | ", text)
     if cells:
@@ -67,6 +71,15 @@ def without_html(text: str, marks: Counter[str]) -> str:
     return _TAG.sub(untagged, text)
 
 
+def _without(beginning: re.Pattern[str], end: re.Pattern[str], text: str, marks: Counter[str]) -> str:
+    kept, position = [], 0
+    while (first := beginning.search(text, position)) and (last := end.search(text, first.end())):
+        kept.append(text[position : first.start()])
+        position = last.end()
+        marks[SCRIPT] += 1
+    return "".join([*kept, text[position:]])
+
+
 def _unescaped(text: str, marks: Counter[str]) -> str:
     def character(match: re.Match[str]) -> str:
         new = html.unescape(match.group())
@@ -79,16 +92,13 @@ def _unescaped(text: str, marks: Counter[str]) -> str:
 
 
 def _raised_or_lowered(match: re.Match[str], marks: Counter[str]) -> str:
-    """10<sup>-3</sup> is 10⁻³ and never 10-3; what has no raised form stays as it is, on the line."""
+    """10<sup>-3</sup> is 10⁻³ and never 10-3; a number that has no such form is marked, a word is not."""
     name, content = match.group(1).lower(), match.group(2)
     table = _RAISED if name == "sup" else _LOWERED
     marks[RAISED] += 1
     if content and all(ord(character) in table for character in content):
         return content.translate(table)
-    if (
-        any(character.isdigit() for character in content)
-        and match.start()
-        and match.string[match.start() - 1].isdigit()
-    ):
+    after_digit = match.start() > 0 and match.string[match.start() - 1].isdigit()
+    if _DIGIT.search(content) and (name == "sup" or after_digit):
         return f"^({content})" if name == "sup" else f"_({content})"
     return content

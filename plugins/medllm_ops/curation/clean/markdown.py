@@ -18,7 +18,7 @@ RULE = "markdown.rule"
 _FORMULA = re.compile(r"\\[A-Za-z]{2}|\$[^$\n]{0,200}\\|\\\(.{0,300}?\\\)|\\\[[^\]\n]{0,300}[=^_+\\][^\]\n]{0,300}\\\]")
 _ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!|<>~^])")
 _BOLD = re.compile(r"(?<![*\w\\])\*\*(?=[^\s*])([^*\n]{1,300}?)(?<=[^\s*])\*\*(?![*A-Za-z0-9])")
-_HEADING = re.compile(r"(?m)^[ ]{0,3}(?:#{2,6}[ \t]+|#[ \t]+(?![a-z]))(?=\S)(.*?)(?:[ \t]+#+)?[ \t]*$")
+_HEADING = re.compile(r"(?m)^[ ]{0,3}(?:#{2,6}[ \t]+|#[ \t]+(?![a-z]))(?=\S)(.*)$")
 _IMAGE = re.compile(r"!\[([^\[\]\n]{0,200})\]\([^()\s]{0,2000}(?:\s+\"[^\"\n]{0,200}\")?\)")
 _LINK = re.compile(
     r"\[([^\[\]\n]{0,300})\]\((?:https?://|mailto:|www\.|/|#|\./)[^()\s]{0,2000}(?:\s+\"[^\"\n]{0,200}\")?\)"
@@ -45,7 +45,15 @@ def without_markdown(text: str, marks: Counter[str]) -> str:
     if "**" in text:
         text = substituted(_BOLD, r"\1", BOLD, text)
     if "#" in text:
-        text = substituted(_HEADING, r"\1", HEADING, text)
+        text, headings = _HEADING.subn(_heading, text)
+        if headings:
+            marks[HEADING] += headings
     if "---" in text or "***" in text or "___" in text or "===" in text or "- -" in text or "* *" in text:
         text = substituted(_RULE, "", RULE, text)
     return text
+
+
+def _heading(match: re.Match[str]) -> str:
+    heading: str = match.group(1).rstrip(" \t")
+    without = heading.rstrip("#")
+    return without.rstrip(" \t") if without.endswith((" ", "\t")) else heading
