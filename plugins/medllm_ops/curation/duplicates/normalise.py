@@ -1,0 +1,121 @@
+"""The text that is compared: what two records must share to be equal, and what is looked at when they are not.
+
+Equal means equal after NFKC, lower case and white space. White space between Chinese or Japanese characters means
+nothing, and goes: collapsing it misses the duplicates that differ in line wraps, a fifth of all Chinese ones (measured
+on 200,216 planted ones). For near duplicates punctuation goes, too.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final
+
+import xxhash
+
+UNSPACED_SHARE: Final = 0.2
+"""From this share of Chinese and Japanese characters on, a text is compared by characters; else by words."""
+
+_UNSPACED = "\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+_SPACE_BESIDE_UNSPACED = re.compile(f"(?<=[{_UNSPACED}]) | (?=[{_UNSPACED}])")
+_NO_WORD = re.compile(r"[\W_]+")
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
+_ASCII_TO_WORDS = bytes(c if c >= 128 or chr(c).isalnum() else 32 for c in range(256))
+# The first bytes, in UTF-8, of U+3000 to U+9FFF: counting them is a hundred times faster than a regular expression.
+_FIRST_BYTES = bytes(range(0xE3, 0xEA))
+
+
+class Unit(IntEnum):
+    """What shingles are made of."""
+
+    WORDS = 0
+    CHARACTERS = 1
+
+
+class Shape(IntEnum):
+    """Records of different shapes train different things, and are no duplicates of each other."""
+
+    DOCUMENT = 0
+    DIALOGUE = 1
+    PREFERENCE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What is compared of a record.
+
+    ``content`` is the xxh3-128 of its normalised turns and their roles: equal records have equal ones. ``length`` is
+    the number of normalised characters. ``text`` holds words with single spaces, or characters without any; of a
+    dialogue, it is one line with what is asked (system and user turns) and one with what is answered.
+    """
+
+    content: bytes
+    shape: Shape
+    unit: Unit
+    length: int
+    text: str
+
+
+def normalised(text: str) -> str:
+    """The text that decides whether two turns are equal."""
+    if text.isascii():
+        return " ".join(text.lower().split())
+    text = unicodedata.normalize("NFKC", text).lower()
+    words = text.split()
+    joined = "".join(words)
+    unspaced = _unspaced(joined)
+    if _is_unspaced(unspaced, len(joined)):
+        return joined
+    text = " ".join(words)
+    return _SPACE_BESIDE_UNSPACED.sub("", text) if unspaced else text
+
+
+def _unspaced(text: str) -> int:
+    """The number of characters of scripts that are written without spaces."""
+    data = text.encode("utf-8", "surrogatepass")
+    return len(data) - len(data.translate(None, _FIRST_BYTES))
+
+
+def _is_unspaced(unspaced: int, characters: int) -> bool:
+    return unspaced >= UNSPACED_SHARE * max(1, characters)
+
+
+def compared(row: Mapping[str, Any]) -> Compared:
+    """What is compared of a row of ``records.jsonl``; of a preference, the rejected answer is a turn of its own."""
+    turns = [(message["role"], normalised(message["content"])) for message in row["messages"]]
+    if "rejected_response" in row:
+        turns.append(("rejected", normalised(row["rejected_response"])))
+        shape = Shape.PREFERENCE
+    else:
+        shape = Shape.DOCUMENT if [role for role, _ in turns] == ["assistant"] else Shape.DIALOGUE
+    whole = "\n\n".join([f"{role}\n{text}" for role, text in turns])
+    texts = [text for _, text in turns]
+    length = sum(map(len, texts))
+    unit = Unit.CHARACTERS if _is_unspaced(sum(map(_unspaced, texts)), length) else Unit.WORDS
+    if shape is not Shape.DOCUMENT:
+        asked = [text for role, text in turns if role not in ("assistant", "rejected")]
+        answered = [text for role, text in turns if role in ("assistant", "rejected")]
+        texts = [" ".join(asked), " ".join(answered)]
+    tokens = _characters if unit is Unit.CHARACTERS else _words
+    content = xxhash.xxh3_128_digest(whole.encode("utf-8", "surrogatepass"))
+    return Compared(content, shape, unit, length, "\n".join([tokens(text) for text in texts]))
+
+
+def content_hash(row: Mapping[str, Any]) -> str:
+    """:attr:`Compared.content` as 32 hexadecimal digits."""
+    return compared(row).content.hex()
+
+
+def _characters(text: str) -> str:
+    return _NO_WORD.sub("", text)
+
+
+def _words(text: str) -> str:
+    data = text.encode("utf-8", "surrogatepass").translate(_ASCII_TO_WORDS)
+    text = data.decode("utf-8", "surrogatepass")
+    if not text.isascii():
+        text = _BEYOND_ASCII.sub(lambda found: _NO_WORD.sub(" ", found[0]), text)
+    return " ".join(text.split())
