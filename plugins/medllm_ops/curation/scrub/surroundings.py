@@ -1,0 +1,41 @@
+"""What stands around a number and says that it is no personal one: a registry's name before it, a unit after it."""
+
+from __future__ import annotations
+
+import re
+
+# Read at the end of the text before a number; an opening bracket, a colon or "No." may stand between.
+_REGISTERED = re.compile(
+    r"(?:(?<![A-Za-z])(?:NCT|ChiCTR(?:-[A-Z]{2,6})?|ISRCTN|ACTRN|EudraCT|EUCTR|EU ?CT|CTRI|UMIN|jRCTs?|KCT|DRKS|IRCT|"
+    r"NTR|PACTR|TCTR|RBR|CTR|PROSPERO|CRD|PMID|PMCID|PMC|DOI|ISBN(?:-1[03])?|e?ISSN|EAN|CAS|GEO|GSE|SR[RAPX]|EGA|"
+    r"PRJNA|GenBank|OMIM|MIM|UniProt|Entrez|Gene ?ID|dbSNP|rs|chr(?:omosome)?|ATCC|CGMCC|CID|CHEBI|DrugBank|HMDB|"
+    r"UNII|RRID|NDC|UDI|GTIN|SN|S/N|REF|grants?|funding|award|contract|project|patents?|batch|lots?|catalog(?:ue)?|"
+    r"cat|serial|version|ver|release|vol(?:ume)?|pages?|pp|accession|identifier|registration|registered|protocol|"
+    r"ethics?|IRB|approval|order|invoice|tracking|SKU|barcode|model)|"
+    r"批准文号|国药准字|卫食健字|国食健字|注册证?编?号|登记编?号|备案编?号|批次?号|货号|条形?码|订单号?|专利号?|序列号?|型号|编号|"
+    r"编码|项目号|课题号|基金号?|资助号|伦理号|批件号|审批号|批准号|受理号|许可证号?|合同号|发票号码?|快递单号|运单号|单号|产品标识|"
+    r"索引号|书号|刊号|信用代码|标准号|版本号?|流水号|随机号|入组号|文献号|期刊号|页码?|第)"
+    r"[\s.:：#№=＝\-‐–—()（）\[\]【】]{0,4}(?:(?:numbers?|nos?|id|ids|为|是|is)[\s.:：#]{0,3})?$",
+    re.IGNORECASE,
+)
+_COMPUTED = re.compile(
+    r"[=＝×*<>≤≥≈~～±^√]\s{0,2}$|(?:总?数|数值|总量|总计|共计|(?<!预)约|高达|超过|滴度|载量|浓度)[:：]?\s{0,2}$"
+)
+_UNIT = re.compile(
+    r"\s{0,2}(?:(?:[mμµnpk]?g|[mμµd]?l|[mμµn]?mol|mmHg|IU|U|cells?|copies|cop|cfu|pfu|reads?|bp|kb|Mb|k?Da|k?Hz|"
+    r"k?cal|kJ|[cmkn]?m|mm\d|rpm|cpm|counts?|units?|rows?|records?|patients?|people|persons?|cases?|participants?|"
+    r"women|men|children|births?|deaths?|dollars?|USD|RMB|CNY|yuan|years?|days?|months?|hours?|h|s|min)(?![A-Za-z0-9])|"
+    r"[%％‰℃°^]|[×*]\s?\d|/\s?(?:[mμµ]?l|kg|mm|d|h|HP|HPF)(?![A-Za-z])|"
+    r"毫克|微克|千克|公斤|毫升|拷贝|单位|万|亿|例|人次|元|碱基|个(?!人))",
+    re.IGNORECASE,
+)
+
+
+def registered(text: str, start: int) -> bool:
+    """Whether a registry, a catalogue or a kind of count is named right before ``start``: a trial, a grant, a lot."""
+    return _REGISTERED.search(text[max(0, start - 40) : start]) is not None
+
+
+def measured(text: str, start: int, end: int) -> bool:
+    """Whether ``text[start:end]`` is a quantity: a sign of arithmetic before it or a unit after it."""
+    return _UNIT.match(text, end, end + 16) is not None or _COMPUTED.search(text[max(0, start - 8) : start]) is not None

@@ -1,0 +1,39 @@
+"""Presidio's recognisers where they know more than we do: IBANs by country and American social security numbers.
+
+They are used by themselves: no analyser, no language model, nothing fetched. Presidio imports spaCy (and torch, where it
+is installed), some hundred MB: so it is imported when a number of the right shape turns up, and not before. It is shown
+that number alone: to its patterns a Han character beside a number is a letter that belongs to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from medllm_ops.curation.scrub.finding import Span
+from medllm_ops.curation.scrub.surroundings import measured, registered
+
+_IBAN = re.compile(r"(?<![A-Za-z\d])[A-Z]{2}\d{2}(?:[ \-]?[A-Z\d]{4}){2,7}(?:[ \-]?[A-Z\d]{1,3})?(?![A-Za-z\d])")
+_SOCIAL_SECURITY = re.compile(r"(?<![A-Za-z\d.\-/])\d{3}-\d{2}-\d{4}(?![A-Za-z\d]|[.\-/]\d)")
+
+
+@cache
+def _recognisers() -> dict[str, Any]:
+    from presidio_analyzer.predefined_recognizers import IbanRecognizer, UsSsnRecognizer
+
+    return {"IBAN_CODE": IbanRecognizer(), "US_SSN": UsSsnRecognizer()}
+
+
+def bank_and_social_security(text: str) -> Iterator[Span]:
+    """International bank account numbers and American social security numbers, without a label."""
+    for match in _IBAN.finditer(text):
+        for found in _recognisers()["IBAN_CODE"].analyze(match[0], ["IBAN_CODE"]):
+            yield Span(match.start() + found.start, match.start() + found.end, "ACCOUNT", "presidio.iban")
+    for match in _SOCIAL_SECURITY.finditer(text):
+        if registered(text, match.start()) or measured(text, *match.span()):
+            continue
+        for found in _recognisers()["US_SSN"].analyze(match[0], ["US_SSN"]):
+            if found.score >= 0.5:
+                yield Span(match.start() + found.start, match.start() + found.end, "ID", "presidio.social_security")
