@@ -55,7 +55,7 @@ class Explanation:
             counts = ", ".join(f"{name} ×{times}" for name, times in sorted(step.marks.items()))
             told.append(f"{step.place}: {step.rule}" + (f" ({counts})" if counts else ""))
             told += [f"    {change.before!r} → {change.after!r}" for change in step.changes]
-        rest = self.outcome.marks - Counter({name: times for step in self.steps for name, times in step.marks.items()})
+        rest = self.outcome.marks - sum((Counter(step.marks) for step in self.steps), Counter())
         told += [f"record: {name} ×{times}" for name, times in sorted(rest.items())]
         if self.outcome.kept:
             told.append("kept" if told else "kept, nothing to clean")

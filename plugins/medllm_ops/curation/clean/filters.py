@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,7 +78,22 @@ class Measured:
     @cached_property
     def words(self) -> list[bytes]:
         """Its words, in lower case, without signs."""
-        return self.data.translate(_WORDS).split()
+        return self._spaced.split()
+
+    @cached_property
+    def letters_in_words(self) -> int:
+        """The characters of all words together."""
+        tails = len(self.data) - len(self.text)
+        return len(self._spaced) - self._spaced.count(b" ") - tails
+
+    @cached_property
+    def _spaced(self) -> bytes:
+        return self.data.translate(_WORDS)
+
+    @cached_property
+    def counts(self) -> Counter[bytes]:
+        """How often each word stands there."""
+        return Counter(self.words)
 
     @cached_property
     def lines(self) -> list[str]:
@@ -88,7 +104,7 @@ class Measured:
         """See :func:`~medllm_ops.curation.clean.language.language_of`."""
         letters = self.letters
         latin = letters.latin * 2 > letters.letters
-        return language_of(letters, frozenset(self.words) if latin else frozenset(), han_share)
+        return language_of(letters, self.counts if latin else (), han_share)
 
 
 def unusable(text: str, settings: CleanSettings) -> Drop | None:
@@ -171,14 +187,18 @@ def answer_drop(text: Measured, settings: CleanSettings) -> Drop | None:
 def _repetition(text: Measured, language: str, settings: RepetitionSettings) -> Drop | None:
     found = repeated_lines(text.lines, settings)
     if found is None:
-        found = repeated_characters(text.text, settings) if language == "zh" else repeated_words(text.words, settings)
+        found = (
+            repeated_characters(text.text, settings)
+            if language == "zh"
+            else repeated_words(text.words, text.counts, settings)
+        )
     return (REPETITION, f"{found[0]} {found[1]:.2f}") if found else None
 
 
 def _english_shares(text: Measured, limits: EnglishLimits) -> Drop | None:
     words, letters = text.words, text.letters
     total = len(words)
-    length = sum(map(len, words)) / total
+    length = text.letters_in_words / total
     if not limits.min_mean_word_length <= length <= limits.max_mean_word_length:
         return WORD_LENGTH, f"{length:.1f} characters on average"
     if (share := letters.letters_and_digits / letters.visible) < limits.min_letters_and_digits:

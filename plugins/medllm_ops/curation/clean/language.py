@@ -8,7 +8,7 @@ the whole of cleaning. This rule makes none either, costs a few microseconds, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping
 
 from medllm_ops.curation.clean.letters import Letters
 
@@ -21,7 +21,7 @@ _PLAIN_EVIDENCE = 4
 """So many different function words of a language are no chance, in a text with few English ones."""
 
 _ENGLISH = frozenset(b"the of and to in is was were with for that are by from as this be on at not or which".split())
-_FOREIGN: Mapping[str, Set[bytes]] = {
+_FOREIGN: Mapping[str, frozenset[bytes]] = {
     language: frozenset(words.encode().split())
     for language, words in {
         "de": "der die das und ist nicht mit von den ein eine für auf dem des zu wurde bei",
@@ -38,7 +38,7 @@ _FOREIGN: Mapping[str, Set[bytes]] = {
 }
 
 
-def language_of(letters: Letters, words: Set[bytes], han_share: float) -> str:
+def language_of(letters: Letters, words: Collection[bytes], han_share: float) -> str:
     """``zh``, ``en``, another code where the text plainly is in that language, or :data:`UNKNOWN`.
 
     :param words: the different words of the text, in lower case, as UTF-8; looked at if it is in Latin letters.
@@ -57,10 +57,10 @@ def language_of(letters: Letters, words: Set[bytes], han_share: float) -> str:
         return "und"
     if letters.greek > _OTHER_SCRIPT * total:
         return "el"
-    english = len(_ENGLISH & words)
+    english = sum(word in words for word in _ENGLISH)
     if english >= _PLAIN_EVIDENCE:
         return "en"
-    found, language = max((len(foreign & words), language) for language, foreign in _FOREIGN.items())
+    found, language = max((sum(word in words for word in foreign), language) for language, foreign in _FOREIGN.items())
     if found >= _PLAIN_EVIDENCE and found > 2 * english:
         return language
     return "en" if english >= 2 else UNKNOWN

@@ -21,13 +21,17 @@ _GAP = re.compile(r"(?<=[^\s.!?:;,])[ ]{2,}(?=\S)|(?<=\S)[ ]{3,}(?=\S)")
 _SPACES = re.compile(r"[ ]{2,}")
 _INDENTED_LIST = re.compile(rf"[ \t]+(?={_LIST_MARK})")
 
-_FEWEST_LINES = 3
+_FEWEST_CUT_ENGLISH = 3
+_FEWEST_CUT_CHINESE = 4
+_FEWEST_LINES = 4
 _ENGLISH_WIDTH = range(50, 121)
 _CHINESE_WIDTH = range(24, 81)
 _WRAPPED_SHARE = 0.7
 _LOWER_CASE_SHARE = 0.5
 _SENTENCE_SHARE = 0.4
-_SENTENCE_END = tuple("。！？；：.!?;:")
+_SENTENCE_END = tuple("。！？；：∶.!?;:")
+_CJK = re.compile(f"[{_HAN}\u2018-\u201d\u2026\u3000-\u30ff\uff00-\uffef]")
+_PUNCTUATION = re.compile("[，。；、！？]")
 _LABEL = re.compile(r"[A-Z][A-Z /&-]{3,40}:|[\w ]{1,40}:$|[#|>【]")
 _HYPHENATED = re.compile(r"[A-Za-z0-9]-$")
 
@@ -40,15 +44,15 @@ def with_white_space_in_order(text: str, document: bool, marks: Counter[str]) ->
     """
     new = text.strip("\n ") if text[:1] in ("\n", " ") or text[-1:] in ("\n", " ") else text
     new = new.rstrip("\t")
-    if " \n" in new or "\t\n" in new:
-        new = _TRAILING.sub("", new)
-    if "\n\n\n" in new:
-        new = _BLANK_LINES.sub("\n\n", new)
-    if "\n " in new or "\n\t" in new or "  " in new:
-        if "```" not in new:
-            new = _INDENT.sub("", new)
-            if document:
-                new = _spaces_in_order(new)
+    if "\n" in new:
+        if " \n" in new or "\t\n" in new:
+            new = _TRAILING.sub("", new)
+        if "\n\n\n" in new:
+            new = _BLANK_LINES.sub("\n\n", new)
+    if ("  " in new or "\n " in new or "\n\t" in new) and "```" not in new:
+        new = _INDENT.sub("", new)
+        if document:
+            new = _spaces_in_order(new)
         new = new.strip("\n ")
     if new != text:
         marks[WHITE_SPACE] += 1
@@ -73,8 +77,9 @@ def without_hard_wraps(text: str, marks: Counter[str]) -> str:
     """Join lines that were cut at a fixed width, in blocks of lines that plainly were.
 
     A line was cut if the first word of the next did not fit. A block was cut if most of its lines were, and if it
-    reads on across the ends: in English most lines begin in lower case, in Chinese few end with a sentence. Verses,
-    lists, tables and labelled paragraphs are left as they are.
+    reads on across the ends: in English most lines begin in lower case, in Chinese few end with a sentence, though
+    there are sentences. Verses, lists, tables, labelled paragraphs and entries of equal length without punctuation are
+    left as they are: a wrap that stays does little harm, two lines joined wrongly are a wrong sentence.
     """
     if text.count("\n") + 1 < _FEWEST_LINES or "```" in text:
         return text
@@ -95,7 +100,11 @@ def _joined(block: str, marks: Counter[str]) -> str:
         return block
     cut = [_was_cut(line, after, longest, chinese) for line, after in itertools.pairwise(lines)]
     # The first line may be a title.
-    if sum(cut) < 2 or sum(cut[1:]) < _WRAPPED_SHARE * len(cut[1:]) or not _reads_on(lines, cut, chinese):
+    if (
+        sum(cut) < (_FEWEST_CUT_CHINESE if chinese else _FEWEST_CUT_ENGLISH)
+        or sum(cut[1:]) < _WRAPPED_SHARE * len(cut[1:])
+        or not _reads_on(lines, cut, chinese)
+    ):
         return block
     text = lines[0]
     for was_cut, line, after in zip(cut, lines, lines[1:], strict=False):
@@ -115,6 +124,8 @@ def _was_cut(line: str, after: str, longest: int, chinese: bool) -> bool:
 
 def _reads_on(lines: list[str], cut: list[bool], chinese: bool) -> bool:
     if chinese:
+        if len(_PUNCTUATION.findall("".join(lines))) < len(lines):
+            return False
         ends = sum(was_cut and line.endswith(_SENTENCE_END) for was_cut, line in zip(cut, lines, strict=False))
         return ends <= _SENTENCE_SHARE * sum(cut)
     begins = sum(was_cut and after[:1].islower() for was_cut, after in zip(cut, lines[1:], strict=False))
@@ -123,6 +134,6 @@ def _reads_on(lines: list[str], cut: list[bool], chinese: bool) -> bool:
 
 def _between(line: str, after: str) -> str:
     """What joins two lines: nothing in Chinese and behind a hyphen, which stays (dose-/dependent, IL-/6)."""
-    if _HYPHENATED.search(line) or not (line[-1:].isascii() and after[:1].isascii()):
+    if _HYPHENATED.search(line) or _CJK.match(line[-1:]) or _CJK.match(after):
         return ""
     return " "

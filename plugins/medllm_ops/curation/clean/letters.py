@@ -14,6 +14,7 @@ _GREEK = b"\xce\xcf"
 _OTHER = bytes([*range(0xD0, 0xE0), 0xE0])  # Cyrillic to Arabic, then the scripts of India and Thailand
 _HAN = bytes(range(0xE4, 0xEA))  # U+4000 to U+9FFF
 _HANGUL = bytes(range(0xEA, 0xEE))  # U+A000 to U+DFFF
+_RARE = _LATIN + _HANGUL + _GREEK + _OTHER
 _KANA_HEADS = (b"\xe3\x81", b"\xe3\x82", b"\xe3\x83")  # U+3040 to U+30FF
 _HAN_B = (b"\xf0\xa0", b"\xf0\xa1", b"\xf0\xa2", b"\xf0\xa3", b"\xf0\xa4", b"\xf0\xa5", b"\xf0\xa6", b"\xf0\xa7")
 
@@ -63,4 +64,6 @@ def count_letters(data: bytes) -> Letters:
         han += data.count(b"\xe3") - kana - data.count(b"\xe3\x80")
     if b"\xf0" in data:
         han += sum(map(data.count, _HAN_B))
+    if not count(_RARE):
+        return Letters(visible, digits, latin, han, kana, 0, 0, 0)
     return Letters(visible, digits, latin + count(_LATIN), han, kana, count(_HANGUL), count(_GREEK), count(_OTHER))

@@ -39,16 +39,16 @@ def without_markdown(text: str, marks: Counter[str]) -> str:
 
     if "\\" in text and not _FORMULA.search(text):
         text = substituted(_ESCAPE, r"\1", ESCAPE, text)
-    if "](" in text:
+    if "]" in text and "](" in text:
         text = substituted(_IMAGE, "", LINK, text)
         text = substituted(_LINK, r"\1", LINK, text)
-    if "**" in text:
+    if "*" in text and "**" in text:
         text = substituted(_BOLD, r"\1", BOLD, text)
     if "#" in text:
         text, headings = _HEADING.subn(_heading, text)
         if headings:
             marks[HEADING] += headings
-    if "---" in text or "***" in text or "___" in text or "===" in text or "- -" in text or "* *" in text:
+    if any(sign in text and (sign * 3 in text or f"{sign} {sign}" in text) for sign in "-*_="):
         text = substituted(_RULE, "", RULE, text)
     return text
 
