@@ -35,7 +35,7 @@ def _compatibility() -> dict[str, str]:
     # Units in one square, taken apart once: NFKC would go on and make the exponent of ㎡ a digit.
     for code in (*range(0x3371, 0x337B), *range(0x3380, 0x33E0)):
         parts = unicodedata.decomposition(chr(code)).split()
-        table[chr(code)] = "".join(chr(int(part, 16)) for part in parts[1:]).replace("∕", "/")
+        table[chr(code)] = "".join(chr(int(part, 16)) for part in parts[1:]).replace("∕", "/").replace("ℓ", "l")
     table["㏗"] = "pH"  # its decomposition says PH
     return table
 

@@ -174,15 +174,16 @@ def _drop(
         if drop := filters.unusable(text, settings):
             return named, drop
     whole = filters.Measured(texts[0] if document else "\n".join(texts))
-    language, drop = filters.language_drop(whole, named, settings)
+    label, language, drop = filters.language_drop(whole, named, settings)
     if document:
-        return language, drop or filters.document_drop(whole, language, settings)
+        return label, drop or filters.document_drop(whole, language, settings)
     answers = [filters.Measured(message["content"]) for message in messages if message["role"] == "assistant"]
-    if drop and len(messages) > len(answers):
-        # A sentence to translate may be longer than the question around it and its answer.
-        language, drop = filters.language_drop(filters.Measured("\n".join(a.text for a in answers)), "", settings)
     if drop:
-        return language, drop
+        # A sentence to translate may be longer than the question around it and its answer.
+        together = filters.Measured("\n".join(answer.text for answer in answers))
+        label, language, drop = filters.language_drop(together, named, settings)
+    if drop:
+        return label, drop
     if len(whole.text) > settings.dialogues.max_characters:
-        return language, (filters.LONG, f"{len(whole.text)} characters")
-    return language, next(filter(None, (filters.answer_drop(answer, settings) for answer in answers)), None)
+        return label, (filters.LONG, f"{len(whole.text)} characters")
+    return label, next(filter(None, (filters.answer_drop(answer, settings) for answer in answers)), None)

@@ -123,17 +123,22 @@ def _lost(text: str, settings: LostSettings) -> Drop | None:
     return (LOST_CHARACTERS, f"{share:.3f} of all") if share > settings.max_share else None
 
 
-def language_drop(text: Measured, named: str, settings: CleanSettings) -> tuple[str, Drop | None]:
-    """The language of a text, as it is seen or else as the row names it, and why it is not kept.
+def language_drop(text: Measured, named: str, settings: CleanSettings) -> tuple[str, str, Drop | None]:
+    """What a row's language is to say, the language whose limits hold, and why the row is not kept.
 
-    A text in which no language is seen (numbers, a name) and which names none stays.
+    The language is what the text shows, or else what the row names. A text that shows none (numbers, a name) and
+    whose row names none stays.
     """
     seen = text.language(settings.language.han_share)
-    language = named if seen == UNKNOWN or (seen != named and not settings.language.correct) else seen
-    judged = language if seen == UNKNOWN else seen
-    if judged != UNKNOWN and judged not in settings.language.keep:
-        return language, (LANGUAGE, f"{judged}{'' if seen == UNKNOWN else ', as its letters and words show'}")
-    return language, None
+    language = named if seen == UNKNOWN else seen
+    label = language if settings.language.correct else named
+    if language != UNKNOWN and language not in settings.language.keep:
+        return (
+            label,
+            language,
+            (LANGUAGE, language if seen == UNKNOWN else f"{language}, as its letters and words show"),
+        )
+    return label, language, None
 
 
 def document_drop(text: Measured, language: str, settings: CleanSettings) -> Drop | None:

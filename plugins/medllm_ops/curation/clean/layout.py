@@ -42,8 +42,7 @@ def with_white_space_in_order(text: str, document: bool, marks: Counter[str]) ->
     In a document, runs of spaces become one, but where lines below each other have them they are the columns of a
     table, and become tabs. A dialogue keeps its indentation: it may be code.
     """
-    new = text.strip("\n ") if text[:1] in ("\n", " ") or text[-1:] in ("\n", " ") else text
-    new = new.rstrip("\t")
+    new = text.lstrip("\n ").rstrip("\n \t")
     if "\n" in new:
         if " \n" in new or "\t\n" in new:
             new = _TRAILING.sub("", new)
@@ -53,7 +52,7 @@ def with_white_space_in_order(text: str, document: bool, marks: Counter[str]) ->
         new = _INDENT.sub("", new)
         if document:
             new = _spaces_in_order(new)
-        new = new.strip("\n ")
+    new = new.lstrip("\n ").rstrip("\n \t")
     if new != text:
         marks[WHITE_SPACE] += 1
     return new

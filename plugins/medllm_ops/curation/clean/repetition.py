@@ -61,7 +61,7 @@ def repeated_words(words: Sequence[bytes], counts: Mapping[bytes, int], settings
     step = (settings.repeated_5_grams - settings.repeated_10_grams) / 5
     for n in range(5, 11):
         share = _covered(words, n) / total
-        if share > settings.repeated_5_grams - step * (n - 5):
+        if share > round(settings.repeated_5_grams - step * (n - 5), 9):
             return f"repeated_{n}_grams", share
     return None
 

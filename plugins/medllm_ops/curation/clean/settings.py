@@ -81,14 +81,14 @@ class RepetitionSettings(_Settings):
     # Gopher, table A1: .30 and .20.
     repeated_lines: Share = Field(default=0.30, description="Most lines, of all, that stood there before.")
     repeated_line_characters: Share = Field(default=0.20, description="Most characters in lines that stood before.")
-    # Gopher, table A1: .20, .18, .16.
-    top_2_gram: Share = Field(default=0.20, description="Most words in the most frequent pair of words.")
-    top_3_gram: Share = Field(default=0.18, description="Most words in the most frequent three words in a row.")
-    top_4_gram: Share = Field(default=0.16, description="Most words in the most frequent four words in a row.")
+    # Gopher, table A1: .20, .18, .16. In a dose table, "mg bid" are two words of four.
+    top_2_gram: Share = Field(default=0.6, description="Most words in the most frequent pair of words.")
+    top_3_gram: Share = Field(default=0.6, description="Most words in the most frequent three words in a row.")
+    top_4_gram: Share = Field(default=0.6, description="Most words in the most frequent four words in a row.")
     # Gopher, table A1: .15 for 5 words in a row, .01 less for each word more, .10 for 10. With these, three of four
-    # trial records would go, for they give each outcome the same measure and time frame (.15 to .72).
-    repeated_5_grams: Share = Field(default=0.8, description="Most words in runs of five that stood there before.")
-    repeated_10_grams: Share = Field(default=0.8, description="The same for ten; between five and ten: between.")
+    # trial records would go, for they give each outcome the same measure and time frame (.15 to .72, lists alone .88).
+    repeated_5_grams: Share = Field(default=0.9, description="Most words in runs of five that stood there before.")
+    repeated_10_grams: Share = Field(default=0.9, description="The same for ten; between five and ten: between.")
     # ChineseWebText: .5 of the runs of 13 characters. Classical tables of the cycle of years reach .52.
     repeated_13_characters: Share = Field(default=0.8, description="Chinese: most runs of 13 characters seen twice.")
 
