@@ -48,7 +48,7 @@ _LABEL = (
     "收件地址|收货地址|详细地址|单位地址|医院地址|身份证地址|住址|住所|住处|地址"
 )
 _LABELLED = re.compile(
-    rf"(?<![A-Za-z网站件箱页物存])(?:{_LABEL})(?:\s{{0,4}}[:：]|为|是|[ \t\u3000])\s{{0,4}}"
+    rf"(?<![A-Za-z网站件箱页物存])(?:{_LABEL})(?:\s{{0,4}}[:：]|[ \t\u3000]|(?P<told>为|是))\s{{0,4}}"
     r"(?P<value>[^\s，。；;,、⟨⟩|｜!！?？][^，。；;\n⟨⟩|｜!！?？]{1,60})"
 )
 _LABEL_GATES = ("住址", "地址", "住所", "所在地", "住处")
@@ -111,5 +111,5 @@ def _labelled(text: str) -> Iterator[Span]:
         field = _FIELD.search(text, start, end)
         if field is not None:
             end = field.start()
-        if _SOME_PLACE.search(text, start, end):
+        if (_ADMINISTERED if match["told"] else _SOME_PLACE).search(text, start, end):
             yield Span(start, end, "ADDRESS", "address.labelled")

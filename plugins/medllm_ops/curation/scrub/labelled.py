@@ -43,7 +43,7 @@ _RULES = (
     _rule(
         "ID",
         "id.labelled",
-        "证 證 護照 公民身份 card identi passport ssn security licen hkid",
+        "证 證 护照 護照 公民身份 card identi passport ssn security licen hkid",
         """身份[证證]|身份证件|身份證字|公民身份|证件|护照|護照|通行证|军官证|士兵证|驾驶证|居住证|台胞证|户口簿|
 (?<![A-Za-z⟨])(?:ID card|identity card|identity|national ID(?:entity)?|national identification|passport|SSN|
 social security|(?:driver'?s?|driving) licen[cs]e|HKID)""",
@@ -55,7 +55,7 @@ social security|(?:driver'?s?|driving) licen[cs]e|HKID)""",
         "insurance",
         "医保 医疗 社保 社会保 农合 参保 保单 保险 公积金 健保 insurance policy member subscriber beneficiary "
         "medicare mbi medicaid health nhs",
-        """医保卡?|医保证|医疗保险[卡证]?|医疗证|社保卡?|社会保障卡?|社会保险卡?|新?农合[卡证]?|参保(?:人员?)?|保单|保险单|保险[卡证]|
+        """医保卡?|(?:医保|社保)卡\s?[(（]?卡|医保证|医疗保险[卡证]?|医疗证|社保卡?|社会保障卡?|社会保险卡?|新?农合[卡证]?|参保(?:人员?)?|保单|保险单|保险[卡证]|
 公积金(?:账户|账)?|健保卡|
 (?<![A-Za-z⟨])(?:(?:health |medical )?insurance(?: policy| card| member)?|policy|member|subscriber|beneficiary|
 Medicare|MBI|Medicaid|health ?(?:care )?card|NHS)""",
@@ -67,7 +67,7 @@ Medicare|MBI|Medicaid|health ?(?:care )?card|NHS)""",
         "record",
         "住院 病案 病历 病歷 门诊 急诊 就诊 诊疗 患者 病人 病员 影像 检查 ct mr x线 x光 超声 病理 标本 放射 检验 体检 挂号 处方 "
         "档案 record hospital hosp patient pt admission chart encounter visit specimen pathology radiology emr",
-        """住院|住院病案|病案|病[历歷]|门诊(?:病历|卡)?|急诊|就诊卡?|诊疗卡?|登记卡|(?:患者|病人|病员|就诊人)(?:识别|登记|标识|唯一)?(?=[号編编码IDid]+)|
+        """住院|住院病案|(?:就诊|诊疗)卡\s?[(（]?卡|病案|病[历歷]|门诊(?:病历|卡)?|急诊|就诊卡?|诊疗卡?|登记卡|(?:患者|病人|病员|就诊人)(?:识别|登记|标识|唯一)?(?=[号編编码IDid]+)|
 影像|检查|(?<![A-Za-z])CT|(?<![A-Za-z])MRI?|[Xx][线光片]|超声|病理|标本|放射|检验|体检|挂号单?|处方|健康档案|档案|
 (?<![A-Za-z⟨])(?:U?MRN|EMR(?= ?(?:No|ID|num))|(?:electronic )?(?:medical|health) record|
 (?:hospital|hosp\\.?|patient|patient's|pt\\.?|admission|(?:in|out)[- ]?patient|chart|encounter|visit|specimen|
@@ -90,7 +90,7 @@ Medicare|MBI|Medicaid|health ?(?:care )?card|NHS)""",
 )
 _EIGHTEEN = re.compile(rf"(?<![A-Za-z\d.\-_/])\d{{6}}[ \-]?\d{{8}}[ \-]?\d{{3}}[\dXxＸ]{_END}")
 _CARD = re.compile(
-    rf"(?<![A-Za-z\d.\-_/])(?:\d{{4}}([ \-])\d{{4}}\1\d{{4}}\1\d{{4}}(?:\1\d{{1,3}})?|62\d{{14,17}}){_END}"
+    rf"(?<![A-Za-z\d.\-_/])(?:[3-6]\d{{3}}([ \-])\d{{4}}\1\d{{4}}\1\d{{4}}(?:\1\d{{1,3}})?|62\d{{14,17}}){_END}"
 )
 _HONG_KONG = re.compile(r"(?<![A-Za-z\d])[A-Z]{1,2}\d{6}[(（][\dA][)）](?![A-Za-z\d])")
 _TRIAL = re.compile(r"(?:NCT|CTR|ISRCTN|UMIN|KCT|DRKS|IRCT|PMC|GSE|NM_|NP_|rs)\d", re.IGNORECASE)
@@ -127,6 +127,8 @@ def _behind_a_label(text: str, start: int, window: str) -> Span | None:
         if value is None or _TRIAL.match(value[0]) or _DATE.match(value[0]):
             continue
         digits = sum(character.isdecimal() for character in value[0])
+        if 5 * digits < 2 * sum(character.isalnum() for character in value[0]):
+            continue
         if rule.digits[0] <= digits <= rule.digits[1] and not measured(text, value.end(), value.end()):
             return Span(start, value.end(), rule.kind, rule.name)
     return None

@@ -69,7 +69,7 @@ def emails(text: str) -> Iterator[Span]:
                 yield Span(*match.span(), "EMAIL", "email.hidden")
 
 
-_IP4 = re.compile(r"(?<![A-Za-z0-9.:/\-])\d{1,3}(?:\.\d{1,3}){3}(?::\d{1,5})?(?:/\d{1,2})?(?![A-Za-z0-9]|[.\-]\d)")
+_IP4 = re.compile(r"(?<![A-Za-z0-9.:/\-])\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,2})?(?![A-Za-z0-9]|[.\-]\d)")
 _IP6 = re.compile(
     r"(?<![A-Za-z0-9:.])(?:[0-9A-Fa-f]{1,4}(?:::?[0-9A-Fa-f]{1,4}){2,7}(?:::)?|::[0-9A-Fa-f]{1,4}"
     r"(?::[0-9A-Fa-f]{1,4}){1,6})(?![A-Za-z0-9:])"
@@ -90,8 +90,8 @@ def ip_addresses(text: str) -> Iterator[Span]:
     if text.count(".") >= 3:
         for match in _IP4.finditer(text):
             before = text[max(0, match.start() - 30) : match.start()]
-            octets = [int(octet) for octet in re.split(r"[:/]", match[0])[0].split(".")]
-            if max(octets) > 255 or _IP_OTHER.search(before):
+            octets = [int(octet) for octet in match[0].split("/")[0].split(".")]
+            if max(octets) > 255 or _IP_OTHER.search(before) or _inside(octets):
                 continue
             if _IP_LABEL.search(before) or (octets[0] >= 10 and sum(octet >= 100 for octet in octets) >= 2):
                 yield Span(*match.span(), "IP", "ip")
@@ -105,6 +105,11 @@ def ip_addresses(text: str) -> Iterator[Span]:
                 except ValueError:
                     continue
                 yield Span(*match.span(), "IP", "ip")
+
+
+def _inside(octets: list[int]) -> bool:
+    """Whether an address is one that thousands of networks use inside (RFC 1918), or the machine itself."""
+    return octets[0] in (0, 10, 127) or octets[:2] == [192, 168] or (octets[0] == 172 and 16 <= octets[1] <= 31)
 
 
 _HANDLE_CHARACTERS = r"[A-Za-z0-9_.\-%\u4e00-\u9fff]{2,60}"

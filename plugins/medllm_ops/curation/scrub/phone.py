@@ -42,7 +42,7 @@ _INTERNATIONAL = re.compile(
 )
 _LABEL = re.compile(
     r"(?:电话|手机|座机|热线|传真|联系方式|移动电话|電話|手機|傳真"
-    r"|(?<![A-Za-z⟨])(?:tele?phone|phone|ph|tel|mobile|cell ?(?:phone)?|fax|facsimile|hotline|helpline|pager|call(?: us| me)?(?: at| on)?|"
+    r"|(?<![A-Za-z⟨.])(?:tele?phone|phone|ph|tel|mobile|cell ?(?:phone)?|fax|facsimile|hotline|helpline|pager|whatsapp|call(?: us| me)?(?: at| on)?|"
     r"contact (?:no|number)|t[ée]l[ée]phone|tel[ée]fono?)(?![A-Za-z]))"
     r"(?:\s?[(（][^\d\n()（）]{1,12}[)）]|\s?[/／、&及或和](?:电话|手机|传真|微信|phone|mobile|fax|whatsapp|cell)(?:号码?|同号)?)?"
     r"(?:\s{0,2}(?:号码|号|numbers?|nos?\.?|#|(?:is|was|at|on)(?![A-Za-z])))?\.?\s{0,2}(?:[:：=]|是|为|拨打)?\s{0,3}$",
@@ -70,9 +70,9 @@ _LABEL_GATES = (
     "cell",
     "fax",
 )
-_LABEL_GATES += ("facsimile", "hotline", "helpline", "pager", "call", "contact n", "tél")
+_LABEL_GATES += ("facsimile", "hotline", "helpline", "pager", "whatsapp", "call", "contact n", "tél")
 _LONGEST_LABEL = 40
-_DATES = re.compile(r"(?:19|20)\d{2}\s?[\-–—./年]?\s?(?:0?[1-9]|1[0-2])\s?[\-–—./月]?\s?(?:[0-2]?\d|3[01])(?!\d)")
+_DATES = re.compile(r"(?:19|20)\d{2}\.(?:0\d|1[0-2])\.\d{3}(?!\d)|(?:19|20)\d{2}\s?[\-–—./年]?\s?(?:0?[1-9]|1[0-2])\s?[\-–—./月]?\s?(?:[0-2]?\d|3[01])(?!\d)")
 _YEARS = re.compile(r"(?:19|20)\d{2}\s?[\-–—]\s?(?:19|20)\d{2}(?!\d)")
 
 

@@ -18,8 +18,10 @@ _REGISTERED = re.compile(
     r"[\s.:：#№=＝\-‐–—()（）\[\]【】]{0,4}(?:(?:numbers?|nos?|id|ids|为|是|is)[\s.:：#]{0,3})?$",
     re.IGNORECASE,
 )
+_DOI = re.compile(r"(?<!\d)10\.\d{4,5}/\S*$")
 _COMPUTED = re.compile(
-    r"[=＝×*<>≤≥≈~～±^√]\s{0,2}$|(?:总?数|数值|总量|总计|共计|(?<!预)约|高达|超过|滴度|载量|浓度)[:：]?\s{0,2}$"
+    r"[=＝×*<>≤≥≈~～±^√]\s{0,2}$|(?:总?数|数值|总量|总计|共计|(?<!预)约|高达|超过|滴度|载量|浓度|比例?|比值|评分|(?<![A-Za-z])(?:ratios?|scores?|counts?|doses?|values?|levels?|range|ranged from))[:：]?\s{0,2}$",
+    re.IGNORECASE,
 )
 _UNIT = re.compile(
     r"\s{0,2}(?:(?:[mμµnpk]?g|[mμµd]?l|[mμµn]?mol|mmHg|IU|U|cells?|copies|cop|cfu|pfu|reads?|bp|kb|Mb|k?Da|k?Hz|"
@@ -32,10 +34,14 @@ _UNIT = re.compile(
 
 
 def registered(text: str, start: int) -> bool:
-    """Whether a registry, a catalogue or a kind of count is named right before ``start``: a trial, a grant, a lot."""
-    return _REGISTERED.search(text[max(0, start - 40) : start]) is not None
+    """Whether a registry, a catalogue or a kind of count is named right before ``start``: a trial, a grant, a lot.
+
+    So it is inside a DOI, whose end can be any row of digits.
+    """
+    before = text[max(0, start - 40) : start]
+    return _REGISTERED.search(before) is not None or _DOI.search(before) is not None
 
 
 def measured(text: str, start: int, end: int) -> bool:
     """Whether ``text[start:end]`` is a quantity: a sign of arithmetic before it or a unit after it."""
-    return _UNIT.match(text, end, end + 16) is not None or _COMPUTED.search(text[max(0, start - 8) : start]) is not None
+    return _UNIT.match(text, end, end + 16) is not None or _COMPUTED.search(text[max(0, start - 14) : start]) is not None
