@@ -19,7 +19,6 @@ from medllm_ops.curation.duplicates.normalise import Compared, Unit, compared
 from medllm_ops.curation.duplicates.settings import DuplicateSettings
 from medllm_ops.curation.duplicates.workers import Job, import_daft
 from medllm_ops.errors import UnreadableFileError
-from medllm_ops.files import write_whole
 
 PART_BYTES: Final = 8 << 20
 NO_TEXT: Final = 255
@@ -71,24 +70,26 @@ def sketch(job: Job) -> int:
     """
     settings = DuplicateSettings.model_validate(job["settings"])
     ranks = {source: rank for rank, source in enumerate(settings.sources)}
-    columns: dict[str, list[Any]] = {name: [] for name in ROWS.names}
-    for position, row, seen in _rows(job["file"], job["begin"], job["end"]):
-        columns["id"].append(row["id"])
-        columns["position"].append(position)
-        columns["content"].append(seen.content)
-        columns["length"].append(seen.length)
-        columns["retracted"].append(bool(row.get("retracted")))
-        columns["version"].append(row.get("version", 1))
-        columns["rank"].append(ranks.get(row.get("source", ""), len(ranks)))
-        columns["code"].append(_code(seen))
-        columns["text"].append(seen.text)
-    table = pa.table(columns, schema=ROWS)
-    keys = band_keys(columns["text"], np.array(columns["code"], np.uint8), settings)
-    with write_whole(Path(f"{job['out']}.npy")) as file:
-        np.save(file, keys)
-    with write_whole(Path(f"{job['out']}.arrow")) as file, pa.ipc.new_file(file, ROWS) as writer:
-        writer.write_table(table)
-    return table.num_rows
+    rows = [
+        (
+            row["id"],
+            position,
+            seen.content,
+            seen.length,
+            bool(row.get("retracted")),
+            row["version"],
+            ranks.get(row.get("source", ""), len(ranks)),
+            _code(seen),
+            seen.text,
+        )
+        for position, row, seen in _rows(job["file"], job["begin"], job["end"])
+    ]
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in ROWS.names]
+    batch = pa.record_batch([pa.array(column, kind) for column, kind in zip(columns, ROWS.types, strict=True)], ROWS)
+    np.save(f"{job['out']}.npy", band_keys(columns[-1], np.array(columns[-2], np.uint8), settings))
+    with pa.ipc.new_file(f"{job['out']}.arrow", ROWS) as writer:
+        writer.write_batch(batch)
+    return len(rows)
 
 
 def _rows(file: str, begin: int, end: int) -> Iterator[tuple[int, dict[str, Any], Compared]]:
@@ -104,6 +105,8 @@ def _rows(file: str, begin: int, end: int) -> Iterator[tuple[int, dict[str, Any]
                 seen = compared(row)
                 if not isinstance(row["id"], str):
                     raise TypeError("its id is no text")
+                if not isinstance(row.setdefault("version", 1), int):
+                    raise TypeError("its version is no number")
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise UnreadableFileError(
                     file, f"the line at byte {position} is no record ({type(error).__name__}: {error})"
@@ -151,7 +154,8 @@ def minhash(texts: list[str], size: int, settings: DuplicateSettings) -> npt.NDA
         return np.empty((0, settings.hashes), np.uint32)
     series = import_daft().Series.from_arrow(pa.array(texts, pa.large_string()))
     signed = series.minhash(settings.hashes, size, settings.seed, _HASH_FUNCTION).to_arrow()
-    return signed.flatten().to_numpy().astype(np.uint32, copy=False).reshape(len(texts), settings.hashes)
+    flat: npt.NDArray[np.uint32] = signed.flatten().to_numpy().astype(np.uint32, copy=False)
+    return flat.reshape(len(texts), settings.hashes)
 
 
 def fingerprint(settings: DuplicateSettings) -> str:

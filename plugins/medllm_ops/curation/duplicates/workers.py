@@ -26,16 +26,18 @@ def workers(count: int, runner: Runner = "local") -> Iterator[Run]:
     cluster that ``RAY_ADDRESS`` names, which must see the same files under the same names, or on one of ``count``
     cores that is started here, and ended with the block.
 
-    :raises MedllmError: if Ray is asked for and is not installed, or Daft was bound to the other runner in this process.
+    :raises MedllmError: if Ray is not installed, or Daft was bound to the other runner in this process.
     """
     if runner == "ray":
         with _ray(count):
             yield lambda function, jobs: _by_daft(function, jobs, count, runner)
     else:
-        yield lambda function, jobs: (
-            [function(job) for job in jobs]
-            if count == 1 or len(jobs) == 1
-            else _by_daft(function, jobs, count, runner)
+        yield (
+            lambda function, jobs: (
+                [function(job) for job in jobs]
+                if count == 1 or len(jobs) == 1
+                else _by_daft(function, jobs, count, runner)
+            )
         )
 
 
@@ -52,7 +54,7 @@ def _ray(count: int) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     daft = import_daft()
     try:
-        import ray
+        ray = importlib.import_module("ray")
     except ImportError as error:
         raise MedllmError("the runner ray needs Ray: pip install 'daft[ray]', or choose the runner local") from error
     ours = not ray.is_initialized()
@@ -79,7 +81,7 @@ def _by_daft(function: Callable[[Job], Any], jobs: Sequence[Job], count: int, ru
         return []
     module, name = function.__module__, function.__qualname__
 
-    @daft.cls(max_concurrency=count, use_process=True)  # type: ignore[untyped-decorator]
+    @daft.cls(max_concurrency=count, use_process=True)
     class Worker:
         def __init__(self) -> None:
             self._function = getattr(importlib.import_module(module), name)
