@@ -151,7 +151,7 @@ def test_a_text_that_shows_no_language_has_that_of_its_row() -> None:
     assert document(numbers, "fr", settings("language", keep=["fr"])).kept
 
 
-def test_an_answer_in_a_loop_is_dropped_and_code_is_not() -> None:
+def test_an_answer_that_repeats_itself_is_dropped_and_code_is_not() -> None:
     loop = "您好，建议您多休息，多喝水，按时服药，如有不适请及时就医。" * 12
     code = "\n".join(f"    x[{n}] = y[{n}]\n    }}" for n in range(60))
     for answer, reason in ((loop, "repeats itself"), (f"```\n{code}\n```", ""), ("好", "")):

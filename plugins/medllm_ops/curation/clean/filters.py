@@ -174,7 +174,7 @@ def shares_drop(text: Measured, language: str, settings: CleanSettings) -> Drop 
 
 
 def answer_drop(text: Measured, settings: CleanSettings) -> Drop | None:
-    """Why an answer is no text: it repeats itself, as models do that fall into a loop.
+    """Why an answer is no text: it says the same twice or more, as answers that models wrote do.
 
     It may be in another language than its question, be a table, code or a formula, so nothing else is asked.
     """
