@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.swift.command import Command, build, parse_kept_rows, parse_logged_rows
+from medllm_ops.swift.command import Command, build, parse_kept_rows, parse_logged_rows, rows_scored
 from medllm_ops.swift.recipe import DEEPSPEED_NAMES, Scheduler, StageRecipe, TunerType, list_recipes, load_recipe
 
 
@@ -79,6 +79,16 @@ def test_what_the_chain_promises_is_in_every_command(files: dict[str, Path]) -> 
     assert flag(built, "val_dataset") == [str(files["val"])]
     assert (flag(built, "fp16"), flag(built, "bf16")) == (["false"], ["false"])
     assert flag(built, "seed") == flag(built, "data_seed") == ["42"]
+
+
+@pytest.mark.parametrize(("eval_rows", "rows", "suffix"), [(0, 9, ""), (4, 4, "#4"), (9, 9, ""), (100, 9, "")])
+def test_some_validation_rows_are_scored_and_none_is_repeated(
+    files: dict[str, Path], eval_rows: int, rows: int, suffix: str
+) -> None:
+    files["val"].write_text('{"messages": []}\n' * 9)
+    assert rows_scored(files["val"], eval_rows) == rows
+    stage = StageRecipe(max_steps=3, eval_rows=eval_rows)
+    assert flag(command(files, stage), "val_dataset") == [f"{files['val']}{suffix}"]
 
 
 def test_nothing_is_handed_over_as_null(files: dict[str, Path]) -> None:

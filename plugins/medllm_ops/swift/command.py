@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medllm_ops.errors import MedllmError
+from medllm_ops.files import count_lines
 from medllm_ops.swift.environment import process_environment
 from medllm_ops.swift.recipe import DEEPSPEED_NAMES, Scalar, StageRecipe
 
 Kind = Literal["pt", "sft"]
 
 # Ours, not ms-swift's.
-_OWN_FIELDS = frozenset({"checkpoint", "val_share", "identity_rows", "instruction_rows", "instruction_sets", "extra"})
+_OWN_FIELDS = frozenset(
+    {"checkpoint", "eval_rows", "val_share", "identity_rows", "instruction_rows", "instruction_sets", "extra"}
+)
 _LORA_FIELDS = frozenset({"lora_rank", "lora_alpha", "lora_dropout", "target_modules"})
 _KEPT_ROWS = re.compile(r"size=(\d+)")
 _LOGGED_ROWS = r"{name}: Dataset\(\{{[^}}]*?num_rows: (\d+)"
@@ -70,7 +73,7 @@ def build(
         "system": system if kind == "sft" else None,
         "check_model": False,
         "dataset": [str(path) for path in train_files],
-        "val_dataset": [str(path) for path in val_files],
+        "val_dataset": [_first_rows(path, stage.eval_rows) for path in val_files],
         "split_dataset_ratio": 0,
         # A row that cannot be encoded ends the training at its start. Otherwise ms-swift drops it with exit code 0, or
         # trains on another one in its place.
@@ -97,6 +100,18 @@ def build(
         launcher += ("torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m")
     argv = (*launcher, f"swift.cli.{kind}", *_flags(arguments))
     return Command(argv, process_environment(output_dir.parent / "cache"))
+
+
+def rows_scored(path: Path, eval_rows: int) -> int:
+    """How many rows of a validation file are scored on the way."""
+    rows = count_lines(path)
+    return min(rows, eval_rows) if eval_rows else rows
+
+
+def _first_rows(path: Path, eval_rows: int) -> str:
+    # ms-swift takes the first N of path#N; where there are fewer, it repeats some.
+    wanted = rows_scored(path, eval_rows)
+    return f"{path}#{wanted}" if wanted < count_lines(path) else str(path)
 
 
 def _check_paths(stage: StageRecipe, inputs: Sequence[Path], output_dir: Path) -> None:

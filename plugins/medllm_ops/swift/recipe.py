@@ -126,6 +126,9 @@ class StageRecipe(BaseModel):
         None, description="zero0 to zero3, zero2_offload, zero3_offload, or a file's absolute path."
     )
     checkpoint: Literal["best", "last"] = Field("last", description="Ours: which checkpoint is merged.")
+    eval_rows: int = Field(
+        0, ge=0, description="Ours: validation rows of each set scored on the way, the first ones; 0: all."
+    )
     val_share: float = Field(0.1, gt=0, lt=1, description="Ours: share of each set's records for validation.")
     identity_rows: int = Field(0, ge=0, description="Ours: self-cognition rows in the mix, over both sides.")
     instruction_rows: int = Field(0, ge=0, description="Ours: instruction rows in the mix, over both sides.")

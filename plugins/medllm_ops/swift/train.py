@@ -15,7 +15,7 @@ from medllm_ops.compute.job import Job, Place, job_id
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import count_lines, file_hash, read_json, text_hash, to_json_line, write_json
 from medllm_ops.swift.checkpoints import is_whole, last_whole_checkpoint, step_of
-from medllm_ops.swift.command import build, parse_kept_rows, parse_logged_rows
+from medllm_ops.swift.command import build, parse_kept_rows, parse_logged_rows, rows_scored
 from medllm_ops.swift.progress import Progress, read_end, read_progress
 from medllm_ops.swift.recipe import StageRecipe, load_recipe
 
@@ -201,7 +201,7 @@ def _count_rows(request: TrainRequest) -> tuple[int, int]:
         if not path.is_file():
             raise MedllmError(f"stage {request.stage}: {path} does not exist")
     rows = sum(count_lines(path) for path in request.train_files)
-    val_rows = sum(count_lines(path) for path in request.val_files)
+    val_rows = sum(rows_scored(path, request.recipe.eval_rows) for path in request.val_files)
     if not rows or not val_rows:
         raise MedllmError(
             f"stage {request.stage}: {rows} rows for training and {val_rows} for validation; both must have some"
