@@ -14,11 +14,13 @@ from medllm_ops.curation.scrub.finding import Kind, Span
 from medllm_ops.curation.scrub.surroundings import measured, registered
 
 _LONGEST_LABEL = 48
-_CANDIDATE = re.compile(r"(?<![A-Za-z\d.\-])(?:[A-Za-z]{1,4}[\-]?|[(（])?\d(?:[ \u00a0\-]?[\dA-Za-z]){4,}")
+_CANDIDATE = re.compile(r"\d(?:[\dA-Za-z\-]|[ \u00a0](?=[\dA-Z])){3,}")
+_YEAR = re.compile(r"(?:19|20)\d\d(?:[ \-](?:19|20)?\d\d)?(?:-[a-z]+)?(?:[ \-]|$)")
 _END = r"(?![A-Za-z\d]|[.\-]\d)"
-# Between a label and its number: "号码", "No.", what is in brackets, a colon, an opening bracket.
+# Between a label and its number: what is in brackets, "号码", "No.", a colon, an opening bracket.
 _TO = (
-    r"(?:\s{0,2}[(（][^()（）\d\n]{1,12}[)）])?(?:\s{0,2}(?:号码|编号|号|號碼|號|码|No\.?|numbers?|num\.?|ID|#|№)(?![A-Za-z])){0,2}"
+    r"(?:\s{0,2}[(（][^()（）\d\n]{1,12}[)）])?"
+    r"(?:\s{0,2}(?:号码|编号|号|號碼|號|码|No\.?|numbers?|num\.?|ID|#|№)(?![A-Za-z])){0,2}"
     r"\s{0,2}(?:[:：=＝]|(?:is|was)(?![A-Za-z])|是|为)?\s{0,3}[(（【\[“\"]?\s?(?:No\.?|#)?\s?$"
 )
 
@@ -34,19 +36,20 @@ class _Rule:
 
 
 def _rule(kind: Kind, name: str, gates: str, labels: str, value: str, digits: tuple[int, int]) -> _Rule:
-    label = re.compile(rf"(?:{''.join(labels.split(chr(10)))}){_TO}", re.IGNORECASE)
+    label = re.compile(rf"(?:{labels}){_TO}", re.IGNORECASE)
     return _Rule(kind, name, tuple(gates.split()), label, re.compile(f"(?:{value}){_END}", re.IGNORECASE), digits)
 
 
-# The order matters: "就诊卡号" is a record's number although "卡号" is a bank's.
+# The order matters: "就诊卡号" is a record's number although "卡号" is a bank's. What is matched is the end of a label,
+# so that 患者身份证号 and 居民身份证 need no entries of their own.
 _RULES = (
     _rule(
         "ID",
         "id.labelled",
-        "证 證 护照 護照 公民身份 card identi passport ssn security licen hkid",
-        """身份[证證]|身份证件|身份證字|公民身份|证件|护照|護照|通行证|军官证|士兵证|驾驶证|居住证|台胞证|户口簿|
-(?<![A-Za-z⟨])(?:ID card|identity card|identity|national ID(?:entity)?|national identification|passport|SSN|
-social security|(?:driver'?s?|driving) licen[cs]e|HKID)""",
+        "证 證 护照 護照 身份 card identi passport ssn security licen hkid",
+        "身份[证證]|身份证件|身份證字|公民身份|证件|护照|護照|通行证|军官证|士兵证|驾驶证|居住证|台胞证|户口簿|"
+        r"(?<![A-Za-z⟨])(?:ID card|identity card|identity|national (?:ID|identity|identification)|passport|SSN|"
+        r"social security|(?:driver'?s?|driving) licen[cs]e|HKID)",
         r"[A-Za-z]{0,3}[(（]?\d(?:[ \-]?\d){4,18}(?:[ \-]?[Xx]|[(（][\dA][)）])?",
         (6, 19),
     ),
@@ -55,24 +58,25 @@ social security|(?:driver'?s?|driving) licen[cs]e|HKID)""",
         "insurance",
         "医保 医疗 社保 社会保 农合 参保 保单 保险 公积金 健保 insurance policy member subscriber beneficiary "
         "medicare mbi medicaid health nhs",
-        """医保卡?|(?:医保|社保)卡\s?[(（]?卡|医保证|医疗保险[卡证]?|医疗证|社保卡?|社会保障卡?|社会保险卡?|新?农合[卡证]?|参保(?:人员?)?|保单|保险单|保险[卡证]|
-公积金(?:账户|账)?|健保卡|
-(?<![A-Za-z⟨])(?:(?:health |medical )?insurance(?: policy| card| member)?|policy|member|subscriber|beneficiary|
-Medicare|MBI|Medicaid|health ?(?:care )?card|NHS)""",
+        r"医保卡?|(?:医保|社保)卡\s?[(（]?卡|医保证|医疗保险[卡证]?|医疗证|社保卡?|社会保障卡?|社会保险卡?|新?农合[卡证]?|"
+        "参保(?:人员?)?|保单|保险单|保险[卡证]|公积金(?:账户|账)?|健保卡|"
+        r"(?<![A-Za-z⟨])(?:(?:health |medical )?insurance(?: policy| card| member)?|policy|member|subscriber|"
+        "beneficiary|Medicare|MBI|Medicaid|health ?(?:care )?card|NHS)",
         r"[A-Za-z]{0,4}[\- ]?\d[\dA-Za-z]*(?:[\- ][\dA-Za-z]*\d[\dA-Za-z]*){0,6}",
         (5, 24),
     ),
     _rule(
         "RECORD",
         "record",
-        "住院 病案 病历 病歷 门诊 急诊 就诊 诊疗 患者 病人 病员 影像 检查 ct mr x线 x光 超声 病理 标本 放射 检验 体检 挂号 处方 "
-        "档案 record hospital hosp patient pt admission chart encounter visit specimen pathology radiology emr",
-        """住院|住院病案|(?:就诊|诊疗)卡\s?[(（]?卡|病案|病[历歷]|门诊(?:病历|卡)?|急诊|就诊卡?|诊疗卡?|登记卡|(?:患者|病人|病员|就诊人)(?:识别|登记|标识|唯一)?(?=[号編编码IDid]+)|
-影像|检查|(?<![A-Za-z])CT|(?<![A-Za-z])MRI?|[Xx][线光片]|超声|病理|标本|放射|检验|体检|挂号单?|处方|健康档案|档案|
-(?<![A-Za-z⟨])(?:U?MRN|EMR(?= ?(?:No|ID|num))|(?:electronic )?(?:medical|health) record|
-(?:hospital|hosp\\.?|patient|patient's|pt\\.?|admission|(?:in|out)[- ]?patient|chart|encounter|visit|specimen|
-(?:surgical )?pathology|radiology)(?= ?(?:num|no|ID|#|ident|registration num)))
-(?: ?(?:identifier|identification|registration))?""",
+        "住院 病案 病历 病歷 门诊 急诊 就诊 诊疗 患者 病人 病员 影像 检查 ct mr x线 x光 超声 病理 标本 放射 检验 体检 挂号 "
+        "处方 档案 登记卡 record hospital hosp patient pt admission chart encounter visit specimen pathology radiology emr",
+        r"住院|住院病案|(?:就诊|诊疗)卡\s?[(（]?卡|病案|病[历歷]|门诊(?:病历|卡)?|急诊|就诊卡?|诊疗卡?|登记卡|"
+        "(?:患者|病人|病员|就诊人)(?:识别|登记|标识|唯一)?(?=[号編编码IDid]+)|"
+        "影像|检查|(?<![A-Za-z])CT|(?<![A-Za-z])MRI?|[Xx][线光片]|超声|病理|标本|放射|检验|体检|挂号单?|处方|健康档案|档案|"
+        r"(?<![A-Za-z⟨])(?:U?MRN|EMR(?= ?(?:No|ID|num))|(?:electronic )?(?:medical|health) record|"
+        r"(?:hospital|hosp\.?|patient|patient's|pt\.?|admission|(?:in|out)[- ]?patient|chart|encounter|visit|specimen|"
+        "(?:surgical )?pathology|radiology)(?= ?(?:num|no|ID|#|ident|registration num)))"
+        "(?: ?(?:identifier|identification|registration))?",
         r"(?:[A-Za-z]{1,4}\-?)?\d[\dA-Za-z]*(?:\-[\dA-Za-z]+){0,3}",
         (4, 20),
     ),
@@ -80,10 +84,10 @@ Medicare|MBI|Medicaid|health ?(?:care )?card|NHS)""",
         "ACCOUNT",
         "account",
         "卡 账 帐 户 支付宝 account acct card routing sort iban a/c",
-        """(?<![诊疗保康用])(?:银行|储蓄|信用|借记|工资|龙|金穗|牡丹)?卡(?=[号码]|尾|\\s?[:：])|银行卡|信用卡|(?:银行|收款|付款|退款|汇款|对公|个人|缴费|打款|开户)?[账帐][号户]|
-支付宝(?:账号)?|开户行?账?号|
-(?<![A-Za-z⟨])(?:(?:bank |checking |savings |billing |deposit )?(?:account|acct\\.?)(?= ?(?:num|no|#|:|：))|
-(?:credit|debit|bank|payment) ?card|card(?= ?(?:num|no|#))|routing|sort code|IBAN|a/c)""",
+        r"(?<![诊疗保康用])(?:银行|储蓄|信用|借记|工资|龙|金穗|牡丹)?卡(?=[号码]|尾|\s?[:：])|银行卡|信用卡|"
+        "(?:银行|收款|付款|退款|汇款|对公|个人|缴费|打款|开户)?[账帐][号户]|支付宝(?:账号)?|开户行?账?号|"
+        r"(?<![A-Za-z⟨])(?:(?:bank |checking |savings |billing |deposit )?(?:account|acct\.?)(?= ?(?:num|no|#|:|：))|"
+        "(?:credit|debit|bank|payment) ?card|card(?= ?(?:num|no|#))|routing|sort code|IBAN|a/c)",
         r"\d(?:[ \u00a0\-]?\d){5,27}|[A-Za-z]{2}\d{2}(?: ?[A-Za-z\d]{4}){2,7}(?: ?[A-Za-z\d]{1,3})?",
         (8, 30),
     ),
@@ -92,7 +96,8 @@ _EIGHTEEN = re.compile(rf"(?<![A-Za-z\d.\-_/])\d{{6}}[ \-]?\d{{8}}[ \-]?\d{{3}}[
 _CARD = re.compile(
     rf"(?<![A-Za-z\d.\-_/])(?:[3-6]\d{{3}}([ \-])\d{{4}}\1\d{{4}}\1\d{{4}}(?:\1\d{{1,3}})?|62\d{{14,17}}){_END}"
 )
-_HONG_KONG = re.compile(r"(?<![A-Za-z\d])[A-Z]{1,2}\d{6}[(（][\dA][)）](?![A-Za-z\d])")
+_HONG_KONG = re.compile(r"[A-Z]{1,2}\d{6}[(（][\dA][)）](?![A-Za-z\d])")
+_HONG_KONG_LABEL = re.compile(r"身份|證|证|HKID|(?<![A-Za-z])ID(?![A-Za-z])|identity", re.IGNORECASE)
 _TRIAL = re.compile(r"(?:NCT|CTR|ISRCTN|UMIN|KCT|DRKS|IRCT|PMC|GSE|NM_|NP_|rs)\d", re.IGNORECASE)
 _DATE = re.compile(
     r"(?:19|20)\d{2}[\-/.]?(?:0?[1-9]|1[0-2])[\-/.]?(?:0?[1-9]|[12]\d|3[01])$|(?:19|20)\d{2}-(?:19|20)?\d{2}$"
@@ -102,23 +107,33 @@ _DATE = re.compile(
 def labelled_numbers(text: str) -> Iterator[Span]:
     """Numbers behind a label, and identity and card numbers without one if their check digits are right."""
     for candidate in _CANDIDATE.finditer(text):
-        start = candidate.start()
-        window = text[max(0, start - _LONGEST_LABEL) : start]
-        found = _behind_a_label(text, start, window)
+        start, end = candidate.span()
+        if _YEAR.match(candidate[0]):
+            continue
+        # The letters of "ZY0012345" belong to it, and so does the bracket of a Hong Kong number.
+        while start and start > candidate.start() - 5 and (text[start - 1] == "-" or _latin(text[start - 1])):
+            start -= 1
+        if text[start] == "-" or (start and (_latin(text[start - 1]) or text[start - 1] == "_")):
+            continue
+        found = _behind_a_label(text, start)
         if found is not None:
             yield found
-        elif candidate.end() - start >= 15:
-            yield from _unlabelled(text, start, candidate.end())
+        elif end - start >= 15:
+            yield from _unlabelled(text, candidate.start(), end)
     if "(" in text or "（" in text:
         for match in _HONG_KONG.finditer(text):
-            label = text[max(0, match.start() - 24) : match.start()]
-            if hong_kong_identity(ascii_digits(match[0])) and re.search(
-                "身份|證|证|HKID|ID|identity", label, re.IGNORECASE
+            if _HONG_KONG_LABEL.search(text, max(0, match.start() - 24), match.start()) and hong_kong_identity(
+                ascii_digits(match[0])
             ):
                 yield Span(*match.span(), "ID", "id.hong_kong")
 
 
-def _behind_a_label(text: str, start: int, window: str) -> Span | None:
+def _latin(character: str) -> bool:
+    return character.isascii() and character.isalpha()
+
+
+def _behind_a_label(text: str, start: int) -> Span | None:
+    window = text[max(0, start - _LONGEST_LABEL) : start]
     lowered = window.lower()
     for rule in _RULES:
         if not any(gate in lowered for gate in rule.gates) or rule.label.search(window) is None:

@@ -28,6 +28,7 @@ _LABELLED_EMAIL = re.compile(
     rf"(?P<value>[A-Za-z0-9][A-Za-z0-9_.+\-]{{0,63}}@{_LABEL}(?:\.{_LABEL}){{0,4}})",
     re.IGNORECASE,
 )
+_HIDING = ("at)", "at]", "at}", "at）", "at】", "AT)", "AT]", "AT}", "@]", "@)", " )", " ]", " AT ")
 # Providers whose names are digits; elsewhere "recall@10.in" is a measure.
 _NUMERIC_PROVIDERS = frozenset("163 126 139 188 189 263 51 56 2980".split())
 
@@ -62,14 +63,13 @@ def emails(text: str) -> Iterator[Span]:
     elif "#" in text:
         for match in _SPACED_EMAIL.finditer(text):
             yield Span(*match.span(), "EMAIL", "email.spaced")
-    lowered = text.lower()
-    if any(sign in lowered for sign in ("at)", "at]", "at}", "at）", "at】", "@]", "@)", " ]")) or " AT " in text:
+    if any(sign in text for sign in _HIDING):
         for match in _HIDDEN_EMAIL.finditer(text):
             if _is_domain(match) and (" AT " not in match[0] or " DOT " in match[0]):
                 yield Span(*match.span(), "EMAIL", "email.hidden")
 
 
-_IP4 = re.compile(r"(?<![A-Za-z0-9.:/\-])\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,2})?(?![A-Za-z0-9]|[.\-]\d)")
+_IP4 = re.compile(r"\d\d?\d?(?:\.\d{1,3}){3}(?:/\d{1,2})?(?![A-Za-z0-9]|[.\-]\d)")
 _IP6 = re.compile(
     r"(?<![A-Za-z0-9:.])(?:[0-9A-Fa-f]{1,4}(?:::?[0-9A-Fa-f]{1,4}){2,7}(?:::)?|::[0-9A-Fa-f]{1,4}"
     r"(?::[0-9A-Fa-f]{1,4}){1,6})(?![A-Za-z0-9:])"
@@ -80,6 +80,7 @@ _IP_LABEL = re.compile(
     r"[\s:：=(（\[为是]{0,4}$",
     re.IGNORECASE,
 )
+_JOINED = re.compile(r"[A-Za-z0-9.:/\-]$(?<!IP[:/])(?<!ip[:/])(?<!//)")
 _IP_OTHER = re.compile(
     r"(?:EC|E\.C\.|v|ver|version|版本号?|版|table|fig(?:ure)?|section|第|表|图|节|章)[\s.:：]{0,2}$", re.I
 )
@@ -90,12 +91,14 @@ def ip_addresses(text: str) -> Iterator[Span]:
     if text.count(".") >= 3:
         for match in _IP4.finditer(text):
             before = text[max(0, match.start() - 30) : match.start()]
+            if _JOINED.search(before):
+                continue
             octets = [int(octet) for octet in match[0].split("/")[0].split(".")]
             if max(octets) > 255 or _IP_OTHER.search(before) or _inside(octets):
                 continue
             if _IP_LABEL.search(before) or (octets[0] >= 10 and sum(octet >= 100 for octet in octets) >= 2):
                 yield Span(*match.span(), "IP", "ip")
-    if text.count(":") >= 2:
+    if "::" in text or text.count(":") >= 7:
         for match in _IP6.finditer(text):
             if (
                 re.search("[A-Fa-f]", match[0]) or _IP_LABEL.search(text[max(0, match.start() - 30) : match.start()])

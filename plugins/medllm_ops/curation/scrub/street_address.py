@@ -24,7 +24,7 @@ _CODE = (
     r",?\s(?:[A-Z]{2}\s)?[A-Z]\d[A-Z]\s?\d[A-Z]\d(?!\d)|,?\s[A-Z]{2,3}\s\d{4}(?!\d)|,\s\d{4,6}(?!\d)|,\s[A-Z]{2}(?![A-Za-z\d]))"
 )
 _STREET = re.compile(
-    rf"(?<![A-Za-z0-9.,/%\-–=<>])\d{{1,5}}[A-Z]?(?:[\-–/]\d{{1,5}})?,? (?:{_STREET_WORD} ){{1,4}}?"
+    rf"\d+[A-Z]?(?:[\-–/]\d{{1,5}})?,? (?:{_STREET_WORD} ){{1,4}}?"
     rf"(?:(?:{_SURE})|(?P<unsure>{_UNSURE}))(?![A-Za-z])\.?(?: (?:NW|NE|SW|SE|North|South|East|West|N|S|E|W)(?![A-Za-z]))?"
     rf"(?P<flat>{_FLAT}{{0,2}})(?P<town>(?:{_TOWN}{{0,2}}{_CODE})?)"
     r"(?! (?:Traffic|Safety|Accident|Map|Injur|Crash|User|Test|Cancer|Disease|Study|Trial|Analysis|Score|Segment))"
@@ -43,15 +43,17 @@ _FIELD = re.compile(
     r"[,.]?\s*(?:Phone|Tel|Mobile|Cell|Fax|E-?mail|DOB|Date of|MRN|Occupation|Sex|Age|Contact|and\b|with\b|who\b|since\b|but\b|has\b)|\.\s|\.$"
 )
 _PLACE = re.compile(rf"\d.*(?:(?:{_SURE}|{_UNSURE})(?![A-Za-z])|[A-Z]{{2}} \d{{5}}|, [A-Z])")
-_GATES = tuple(f" {word}" for word in {*_SURE.split("|"), *_UNSURE.split("|")})
+_JOINED = frozenset("0123456789.,/%-–=<>")
 
 
 def street_addresses(text: str) -> Iterator[Span]:
     """Addresses from the house number to the postcode."""
-    if any(gate in text for gate in _GATES):
-        for match in _STREET.finditer(text):
-            if not match["unsure"] or match["flat"] or match["town"]:
-                yield Span(*match.span(), "ADDRESS", "address.street")
+    for match in _STREET.finditer(text):
+        before = text[match.start() - 1 : match.start()]
+        if before in _JOINED or (before.isascii() and before.isalpha()):
+            continue
+        if not match["unsure"] or match["flat"] or match["town"]:
+            yield Span(*match.span(), "ADDRESS", "address.street")
     if "ox " in text or "OX " in text:
         for match in _BOX.finditer(text):
             yield Span(*match.span(), "ADDRESS", "address.box")

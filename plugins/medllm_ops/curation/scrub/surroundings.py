@@ -44,4 +44,6 @@ def registered(text: str, start: int) -> bool:
 
 def measured(text: str, start: int, end: int) -> bool:
     """Whether ``text[start:end]`` is a quantity: a sign of arithmetic before it or a unit after it."""
-    return _UNIT.match(text, end, end + 16) is not None or _COMPUTED.search(text[max(0, start - 14) : start]) is not None
+    return (
+        _UNIT.match(text, end, end + 16) is not None or _COMPUTED.search(text[max(0, start - 14) : start]) is not None
+    )

@@ -15,8 +15,10 @@ from typing import Any
 from medllm_ops.curation.scrub.finding import Span
 from medllm_ops.curation.scrub.surroundings import measured, registered
 
-_IBAN = re.compile(r"(?<![A-Za-z\d])[A-Z]{2}\d{2}(?:[ \-]?[A-Z\d]{4}){2,7}(?:[ \-]?[A-Z\d]{1,3})?(?![A-Za-z\d])")
-_SOCIAL_SECURITY = re.compile(r"(?<![A-Za-z\d.\-/])\d{3}-\d{2}-\d{4}(?![A-Za-z\d]|[.\-/]\d)")
+_IBAN = re.compile(r"\d\d(?:[ \-]?[A-Z\d]{4}){2,7}(?:[ \-]?[A-Z\d]{1,3})?(?![A-Za-z\d])")
+_SOCIAL_SECURITY = re.compile(r"\d\d\d-\d{2}-\d{4}(?![A-Za-z\d]|[.\-/]\d)")
+_COUNTRY = re.compile(r"(?:^|[^A-Za-z\d])[A-Z]{2}$")
+_JOINED = frozenset("0123456789.-/_")
 
 
 @cache
@@ -29,11 +31,17 @@ def _recognisers() -> dict[str, Any]:
 def bank_and_social_security(text: str) -> Iterator[Span]:
     """International bank account numbers and American social security numbers, without a label."""
     for match in _IBAN.finditer(text):
-        for found in _recognisers()["IBAN_CODE"].analyze(match[0], ["IBAN_CODE"]):
-            yield Span(match.start() + found.start, match.start() + found.end, "ACCOUNT", "presidio.iban")
+        start = match.start() - 2
+        if start < 0 or not _COUNTRY.search(text[max(0, start - 1) : match.start()]):
+            continue
+        for found in _recognisers()["IBAN_CODE"].analyze(text[start : match.end()], ["IBAN_CODE"]):
+            yield Span(start + found.start, start + found.end, "ACCOUNT", "presidio.iban")
     for match in _SOCIAL_SECURITY.finditer(text):
-        if registered(text, match.start()) or measured(text, *match.span()):
+        start = match.start()
+        if start and (text[start - 1] in _JOINED or (text[start - 1].isascii() and text[start - 1].isalpha())):
+            continue
+        if registered(text, start) or measured(text, *match.span()):
             continue
         for found in _recognisers()["US_SSN"].analyze(match[0], ["US_SSN"]):
             if found.score >= 0.5:
-                yield Span(match.start() + found.start, match.start() + found.end, "ID", "presidio.social_security")
+                yield Span(start + found.start, start + found.end, "ID", "presidio.social_security")
