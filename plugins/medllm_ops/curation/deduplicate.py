@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medllm_ops.files import file_hash, make_once, read_json_lines, text_hash, write_json, write_json_lines
+from medllm_ops.curation.duplicates.normalise import content_hash, normalised
+from medllm_ops.files import file_hash, make_once, read_json_lines, write_json, write_json_lines
 from medllm_ops.records import LedgerEntry
 
 RETRACTED = "retracted"
 DUPLICATE = "exact duplicate"
 UNUSED = "no stage trains on preference pairs"
 
-_HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
-_SPACE = re.compile(r"\s+")
-
-
-def normalised(text: str) -> str:
-    """The text that decides whether two records are equal: NFKC, lower case, one space between words.
-
-    In text with Han characters white space goes altogether: collapsing it misses the duplicates that differ in
-    line wraps, which is about a fifth of them.
-    """
-    text = unicodedata.normalize("NFKC", text).lower()
-    return _SPACE.sub("" if _HAN.search(text) else " ", text).strip()
-
-
-def content_hash(row: Mapping[str, Any]) -> str:
-    """The hash of a record's normalised content, over all its turns and their roles."""
-    turns = [f"{message['role']}\n{normalised(message['content'])}" for message in row["messages"]]
-    return text_hash("\n\n".join(turns))
+__all__ = ["ExactDeduplication", "content_hash", "deduplicate", "normalised", "stage_of"]
 
 
 @dataclass(slots=True)
