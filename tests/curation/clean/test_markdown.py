@@ -27,7 +27,7 @@ def plain(text: str) -> str:
         r"\frac{a}{b} \_ \* x",
         r"\( p < .05 \)",
         r"\[ E = mc^2 \]",
-        "```\n# comment\n**kwargs\n```",
+        "```\n## Comment\nx = 2 **a** 3\n```",
         "snake_case and __init__",
         "5 - 10 - 15",
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import string
 import unicodedata
 from collections import Counter
 
@@ -57,6 +58,15 @@ def test_what_carries_a_meaning_stays_as_it_is(text: str) -> None:
 )
 def test_what_is_the_same_thing_written_otherwise_is_written_in_one_way(text: str, expected: str) -> None:
     assert ordered(text) == expected
+
+
+def test_composing_one_character_leaves_the_formulas_around_it_alone() -> None:
+    assert ordered("cafe\u0301: H₂O, 10⁻³, ½, ①, Ⅱ, ，") == "café: H₂O, 10⁻³, ½, ①, Ⅱ, ，"
+
+
+def test_all_full_width_letters_and_digits_become_plain() -> None:
+    plain = string.digits + string.ascii_letters
+    assert ordered("".join(chr(ord(character) + 0xFEE0) for character in plain)) == plain
 
 
 def test_a_full_width_hyphen_or_full_stop_that_is_no_part_of_a_number_stays() -> None:
