@@ -57,7 +57,14 @@ def test_a_hyphen_at_the_end_of_a_line_stays() -> None:
         ),
         "\n".join(["* Percentage of participants with a confirmed response [at week 12]"] * 5),
         "Drug 5 10 15 20 25 30 35 40 45 50 55 60 65 70 75 80 85 90\n" * 5,
-        "治一切虚劳，气血两亏，四肢倦怠，饮食少思，夜卧不安，梦遗盗汗者（又方见后\n人参（去芦） 白术（土炒） 茯苓（去皮） 甘草（炙） 熟地黄（酒）（蒸）\n上药研末，炼蜜和丸，如梧桐子大，每服五十丸，空心时用温酒或盐汤送下，三服\n忌生冷。",
+        "\n".join(
+            [
+                "治一切虚劳，气血两亏，四肢倦怠，饮食少思，夜卧不安，梦遗盗汗者（又方见后",
+                "人参（去芦） 白术（土炒） 茯苓（去皮） 甘草（炙） 熟地黄（酒）（蒸）",
+                "上药研末，炼蜜和丸，如梧桐子大，每服五十丸，空心时用温酒或盐汤送下，三服",
+                "忌生冷。",
+            ]
+        ),
         "当归三两 白芍二两 川芎一两 熟地黄四两 人参一两 白术二两 茯苓二两\n上八味，研末为丸。\n每服三钱，白汤下。",
         "INCLUSION: adults of eighteen years or more with a diagnosis of it\n" * 2
         + "EXCLUSION: pregnancy, or a known allergy to one of the drugs here",

@@ -48,6 +48,19 @@ def test_the_shares_of_gophers_table() -> None:
     assert words_found([b"a"] * 50, OFF) is None
 
 
+def test_the_quick_look_stops_at_its_very_bounds() -> None:
+    # Nothing is repeated but what is counted: parted by words that stand there once.
+    parted = [word for number in range(7) for word in (b"a", b"b", b"c", b"x%d" % number)]
+    assert words_found(parted + [b"w%d" % number for number in range(72)]) == "top_3_gram"
+    four = [word for number in range(5) for word in (b"a", b"b", b"c", b"d", b"x%d" % number)]
+    assert words_found(four + [b"w%d" % number for number in range(75)]) == "top_4_gram"
+    text = [b"w%d" % number for number in range(76)]
+    again = [word for number in range(4) for word in (*text[number * 7 : number * 7 + 5], b"x%d" % number)]
+    only = RepetitionSettings(top_2_gram=1, top_3_gram=1, top_4_gram=1, repeated_5_grams=0.17, repeated_10_grams=0.17)
+    assert words_found(text + again, only) == "repeated_5_grams"
+    assert len(text + again) == 100
+
+
 def test_runs_of_chinese_characters() -> None:
     unique = "".join(chr(code) for code in range(0x4E00, 0x4E00 + 200))
     assert repeated_characters(unique, GOPHER) is None
