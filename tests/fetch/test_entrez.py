@@ -345,6 +345,7 @@ def test_the_key_and_the_address_are_sent_and_never_told(
     server: Entrez, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="httpx")  # the command line quiets it
     monkeypatch.setenv("NCBI_API_KEY", "s3cret-key")
     server.keys = ("s3cret-key",)
     fetched = corpus.refresh(email="me@example.org")

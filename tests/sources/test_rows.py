@@ -212,6 +212,7 @@ def outcome(path: Path) -> list[bytes]:
 @example(mutation=("flip", 0.0, 1, ord("{") ^ ord("[")))
 @example(mutation=("insert", 0.0, 1, ord("[")))
 @example(mutation=("cut", 0.5, 1, 0))
+@example(mutation=("insert", 0.001, 1, ord("\n")))
 def test_one_mutation_leaves_the_other_lines_as_they_were(
     tmp_path: Path, mutate: Callable, encoding: str, mutation: tuple
 ) -> None:
@@ -227,7 +228,9 @@ def test_one_mutation_leaves_the_other_lines_as_they_were(
     after = sum(offsets[n] > stop for n in range(len(lines)))
     assert found[:before] == expected[:before]
     assert after == 0 or found[-after:] == expected[-after:]
-    assert len(found) == (sum(bool(line.strip()) for line in data.split(b"\n")) or 1)
+    # After a line break inside the first object all are read as objects over line ends, and none is broken.
+    lines_left = sum(bool(line.strip()) for line in data.split(b"\n")) or 1
+    assert len(found) in (lines_left, len(expected))
 
 
 @pytest.mark.parametrize("name", ["rows.json", "messages.json"])
