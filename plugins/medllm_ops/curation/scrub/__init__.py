@@ -1,4 +1,4 @@
-"""Scrub personal data out of a row: typed marks such as ``⟨PHONE⟩`` take its place. docs/curation/scrub.md tells how."""
+"""Scrub personal data out of a row: typed marks such as ``⟨PHONE⟩`` take its place; see docs/curation/scrub.md."""
 
 from medllm_ops.curation.scrub.finding import KINDS, MARK, Kind, mark
 from medllm_ops.curation.scrub.review import ReviewSample

@@ -6,7 +6,9 @@ import unicodedata
 
 # GB/T 2260, the first two digits: provinces, and 81 to 83 for residents of Hong Kong, Macao and Taiwan.
 _PROVINCES = frozenset(
-    "11 12 13 14 15 21 22 23 31 32 33 34 35 36 37 41 42 43 44 45 46 50 51 52 53 54 61 62 63 64 65 71 81 82 83".split()
+    str(number)
+    for low, high in ((11, 15), (21, 23), (31, 37), (41, 46), (50, 54), (61, 65), (71, 71), (81, 83))
+    for number in range(low, high + 1)
 )
 _WEIGHTS = [2 ** (17 - place) % 11 for place in range(17)]
 _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)

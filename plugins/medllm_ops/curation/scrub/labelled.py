@@ -15,7 +15,7 @@ from medllm_ops.curation.scrub.surroundings import measured, registered
 
 _LONGEST_LABEL = 48
 _CANDIDATE = re.compile(r"\d(?:[\dA-Za-z\-]|[ \u00a0](?=[\dA-Z])){3,}")
-_YEAR = re.compile(r"(?:19|20)\d\d(?:[ \-](?:19|20)?\d\d)?(?:-[a-z]+)?(?:[ \-]|$)")
+_YEAR = re.compile(r"(?:19|20)\d\d(?:-(?:19|20)?\d\d)?(?:-[a-z]+)*(?: |$)")
 _END = r"(?![A-Za-z\d]|[.\-]\d)"
 # Between a label and its number: what is in brackets, "号码", "No.", a colon, an opening bracket.
 _TO = (
@@ -68,11 +68,12 @@ _RULES = (
     _rule(
         "RECORD",
         "record",
-        "住院 病案 病历 病歷 门诊 急诊 就诊 诊疗 患者 病人 病员 影像 检查 ct mr x线 x光 超声 病理 标本 放射 检验 体检 挂号 "
-        "处方 档案 登记卡 record hospital hosp patient pt admission chart encounter visit specimen pathology radiology emr",
+        "住院 病案 病历 病歷 门诊 急诊 就诊 诊疗 患者 病人 病员 影像 检查 ct mr x线 x光 超声 病理 标本 放射 检验 体检 "
+        "挂号 处方 档案 登记卡 record hosp patient pt admission chart encounter visit specimen pathology radiology emr",
         r"住院|住院病案|(?:就诊|诊疗)卡\s?[(（]?卡|病案|病[历歷]|门诊(?:病历|卡)?|急诊|就诊卡?|诊疗卡?|登记卡|"
         "(?:患者|病人|病员|就诊人)(?:识别|登记|标识|唯一)?(?=[号編编码IDid]+)|"
-        "影像|检查|(?<![A-Za-z])CT|(?<![A-Za-z])MRI?|[Xx][线光片]|超声|病理|标本|放射|检验|体检|挂号单?|处方|健康档案|档案|"
+        "影像|检查|(?<![A-Za-z])CT|(?<![A-Za-z])MRI?|[Xx][线光片]|超声|病理|标本|放射|检验|体检|挂号单?|处方|"
+        "健康档案|档案|"
         r"(?<![A-Za-z⟨])(?:U?MRN|EMR(?= ?(?:No|ID|num))|(?:electronic )?(?:medical|health) record|"
         r"(?:hospital|hosp\.?|patient|patient's|pt\.?|admission|(?:in|out)[- ]?patient|chart|encounter|visit|specimen|"
         "(?:surgical )?pathology|radiology)(?= ?(?:num|no|ID|#|ident|registration num)))"

@@ -28,9 +28,9 @@ _LABELLED_EMAIL = re.compile(
     rf"(?P<value>[A-Za-z0-9][A-Za-z0-9_.+\-]{{0,63}}@{_LABEL}(?:\.{_LABEL}){{0,4}})",
     re.IGNORECASE,
 )
-_HIDING = ("at)", "at]", "at}", "at）", "at】", "AT)", "AT]", "AT}", "@]", "@)", " )", " ]", " AT ")
+_CLOSING_BRACKET = re.compile(r"[\])}）】]")
 # Providers whose names are digits; elsewhere "recall@10.in" is a measure.
-_NUMERIC_PROVIDERS = frozenset("163 126 139 188 189 263 51 56 2980".split())
+_NUMERIC_PROVIDERS = frozenset(("163", "126", "139", "188", "189", "263", "51", "56", "2980"))
 
 
 @cache
@@ -63,10 +63,18 @@ def emails(text: str) -> Iterator[Span]:
     elif "#" in text:
         for match in _SPACED_EMAIL.finditer(text):
             yield Span(*match.span(), "EMAIL", "email.spaced")
-    if any(sign in text for sign in _HIDING):
+    if " AT " in text or _hides(text):
         for match in _HIDDEN_EMAIL.finditer(text):
             if _is_domain(match) and (" AT " not in match[0] or " DOT " in match[0]):
                 yield Span(*match.span(), "EMAIL", "email.hidden")
+
+
+def _hides(text: str) -> bool:
+    """Whether some bracket ends on "at" or "@"."""
+    return any(
+        text[max(0, bracket.start() - 3) : bracket.start()].rstrip().endswith(("at", "AT", "At", "@"))
+        for bracket in _CLOSING_BRACKET.finditer(text)
+    )
 
 
 _IP4 = re.compile(r"\d\d?\d?(?:\.\d{1,3}){3}(?:/\d{1,2})?(?![A-Za-z0-9]|[.\-]\d)")
@@ -75,14 +83,15 @@ _IP6 = re.compile(
     r"(?::[0-9A-Fa-f]{1,4}){1,6})(?![A-Za-z0-9:])"
 )
 _IP_LABEL = re.compile(
-    r"(?:(?<![A-Za-z])(?:IPv?[46]?|hosts?|servers?|ping|ssh|proxy|gateway|DNS|login|logged in|client|remote)(?![A-Za-z])"
-    r"|服务器|主机|网关|登录|登陆|访问|代理|来源|源)(?:[\s_]?(?:address(?:es)?|addr|from|at)|地址|自|于|IP){0,2}"
+    r"(?:(?<![A-Za-z])(?:IPv?[46]?|hosts?|servers?|ping|ssh|proxy|gateway|DNS|login|logged in|client|remote)"
+    r"(?![A-Za-z])|服务器|主机|网关|登录|登陆|访问|代理|来源|源)(?:[\s_]?(?:address(?:es)?|addr|from|at)|地址|自|于|IP){0,2}"
     r"[\s:：=(（\[为是]{0,4}$",
     re.IGNORECASE,
 )
 _JOINED = re.compile(r"[A-Za-z0-9.:/\-]$(?<!IP[:/])(?<!ip[:/])(?<!//)")
 _IP_OTHER = re.compile(
-    r"(?:EC|E\.C\.|v|ver|version|版本号?|版|table|fig(?:ure)?|section|第|表|图|节|章)[\s.:：]{0,2}$", re.I
+    r"(?:(?<![A-Za-z])(?:EC|E\.C\.|v|ver|version|table|fig(?:ure)?|section)|版本号?|版|第|表|图|节|章)[\s.:：]{0,2}$",
+    re.IGNORECASE,
 )
 
 
@@ -136,8 +145,19 @@ _ACCOUNT = re.compile(
     r"(?P<value>@?[A-Za-z0-9_+][A-Za-z0-9_.\-]{3,30}[A-Za-z0-9_])(?![A-Za-z0-9_]|\s?[%％])",
     re.IGNORECASE,
 )
-_ACCOUNT_GATES = ("qq", "微信", "wechat", "weixin", "whatsapp", "telegram", "skype", "vx", "v信", "抖音", "微博")
-_ACCOUNT_GATES += ("薇信", "威信", "快手", "twitter", "instagram")
+_ACCOUNT_GATES: tuple[str, ...] = (
+    "qq",
+    "微信",
+    "wechat",
+    "weixin",
+    "whatsapp",
+    "telegram",
+    "skype",
+    "vx",
+    "v信",
+    "抖音",
+)
+_ACCOUNT_GATES += ("微博", "薇信", "威信", "快手", "twitter", "instagram")
 _SOCIAL_HANDLE = re.compile(
     r"(?<![A-Za-z0-9@._%+\-/])@[A-Za-z0-9_]{4,30}(?=\s?(?:on|\()\s?(?:Twitter|Instagram|X\b|Weibo))"
 )

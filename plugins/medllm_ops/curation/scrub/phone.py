@@ -36,15 +36,17 @@ _AMERICAN = re.compile(
     re.IGNORECASE,
 )
 _INTERNATIONAL = re.compile(
-    r"(?<![A-Za-z0-9_.@/#\)])(?:[+＋]|(?<![\d\-])00(?=\d{2}[ \-]))(?P<digits>[1-9]\d{0,2}(?:[ \u00a0\-‐–.]?[(（]?\d{1,5}[)）]?){2,7})"
+    r"(?<![A-Za-z0-9_.@/#\)])(?:[+＋]|(?<![\d\-])00(?=\d{2}[ \-]))"
+    r"(?P<digits>[1-9]\d{0,2}(?:[ \u00a0\-‐–.]?[(（]?\d{1,5}[)）]?){2,7})"
     rf"{_EXTENSION}{_NOT_AFTER}",
     re.IGNORECASE,
 )
 _LABEL = re.compile(
     r"(?:电话|手机|座机|热线|传真|联系方式|移动电话|電話|手機|傳真"
-    r"|(?<![A-Za-z⟨.])(?:tele?phone|phone|ph|tel|mobile|cell ?(?:phone)?|fax|facsimile|hotline|helpline|pager|whatsapp|call(?: us| me)?(?: at| on)?|"
-    r"contact (?:no|number)|t[ée]l[ée]phone|tel[ée]fono?)(?![A-Za-z]))"
-    r"(?:\s?[(（][^\d\n()（）]{1,12}[)）]|\s?[/／、&及或和](?:电话|手机|传真|微信|phone|mobile|fax|whatsapp|cell)(?:号码?|同号)?)?"
+    r"|(?<![A-Za-z⟨.])(?:tele?phone|phone|ph|tel|mobile|cell ?(?:phone)?|fax|facsimile|hotline|helpline|pager|"
+    r"whatsapp|call(?: us| me)?(?: at| on)?|contact (?:no|number)|t[ée]l[ée]phone|tel[ée]fono?)(?![A-Za-z]))"
+    r"(?:\s?[(（][^\d\n()（）]{1,12}[)）]|"
+    r"\s?[/／、&及或和](?:电话|手机|传真|微信|phone|mobile|fax|whatsapp|cell)(?:号码?|同号)?)?"
     r"(?:\s{0,2}(?:号码|号|numbers?|nos?\.?|#|(?:is|was|at|on)(?![A-Za-z])))?\.?\s{0,2}(?:[:：=]|是|为|拨打)?\s{0,3}$",
     re.IGNORECASE,
 )
@@ -54,7 +56,7 @@ _LABELLED = re.compile(
 )
 # More numbers after a labelled one: "电话：65123456、65123457", "Tel 555 0123 / 555 0124".
 _FURTHER = re.compile(r"\s?[/／、,，;；或和]\s?")
-_LABEL_GATES = (
+_LABEL_GATES: tuple[str, ...] = (
     "电话",
     "手机",
     "座机",
@@ -66,14 +68,24 @@ _LABEL_GATES = (
     "傳真",
     "ph",
     "tel",
+)
+_LABEL_GATES += (
     "mobile",
     "cell",
     "fax",
+    "facsimile",
+    "hotline",
+    "helpline",
+    "pager",
+    "whatsapp",
+    "call",
+    "contact n",
+    "tél",
 )
-_LABEL_GATES += ("facsimile", "hotline", "helpline", "pager", "whatsapp", "call", "contact n", "tél")
 _LONGEST_LABEL = 40
 _DATES = re.compile(
-    r"(?:19|20)\d{2}\.(?:0\d|1[0-2])\.\d{3}(?!\d)|(?:19|20)\d{2}\s?[\-–—./年]?\s?(?:0?[1-9]|1[0-2])\s?[\-–—./月]?\s?(?:[0-2]?\d|3[01])(?!\d)"
+    r"(?:19|20)\d{2}\.(?:0\d|1[0-2])\.\d{3}(?!\d)|"
+    r"(?:19|20)\d{2}\s?[\-–—./年]?\s?(?:0?[1-9]|1[0-2])\s?[\-–—./月]?\s?(?:[0-2]?\d|3[01])(?!\d)"
 )
 _YEARS = re.compile(r"(?:19|20)\d{2}\s?[\-–—]\s?(?:19|20)\d{2}(?!\d)")
 

@@ -36,8 +36,10 @@ _RECOGNISERS: tuple[Recogniser, ...] = (
     chinese_names,
     latin_names,
 )
-_NEED_DIGITS = (labelled_numbers, bank_and_social_security, phones, ip_addresses, street_addresses)
+_NEED_DIGITS = (labelled_numbers, ip_addresses, street_addresses)
+_NEED_THREE_DIGITS = (bank_and_social_security, phones)
 _DIGIT = re.compile(r"\d")
+_THREE_DIGITS = re.compile(r"\d\d\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,8 @@ class Finding:
     """One replacement, for review: never the value itself.
 
     ``context`` is the scrubbed text around the mark with every digit hidden; ``shape`` has a class for each character
-    of the value (``999-9999-9999``), so that a reviewer sees whether a dose was taken for a phone. ``field`` is where it
-    stood (``messages.0``, ``title``, ``rejected_response``).
+    of the value (``999-9999-9999``), so that a reviewer sees whether a dose was taken for a phone. ``field`` is where
+    it stood (``messages.0``, ``title``, ``rejected_response``).
     """
 
     id: str
@@ -148,9 +150,13 @@ def spans(text: str, settings: ScrubSettings) -> list[Span]:
     kinds = settings.kinds
     taken = [match.span() for match in MARK.finditer(text)] if "⟨" in text else []
     chosen: list[Span] = []
-    numbers = _DIGIT.search(text) is not None
+    passed_over: tuple[Recogniser, ...] = ()
+    if _DIGIT.search(text) is None:
+        passed_over = (*_NEED_DIGITS, *_NEED_THREE_DIGITS)
+    elif _THREE_DIGITS.search(text) is None:
+        passed_over = _NEED_THREE_DIGITS
     for recogniser in _RECOGNISERS:
-        if not numbers and recogniser in _NEED_DIGITS:
+        if recogniser in passed_over:
             continue
         if recogniser is bank_and_social_security and not settings.presidio:
             continue

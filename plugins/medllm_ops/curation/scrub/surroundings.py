@@ -20,7 +20,8 @@ _REGISTERED = re.compile(
 )
 _DOI = re.compile(r"(?<!\d)10\.\d{4,5}/\S*$")
 _COMPUTED = re.compile(
-    r"[=＝×*<>≤≥≈~～±^√]\s{0,2}$|(?:总?数|数值|总量|总计|共计|(?<!预)约|高达|超过|滴度|载量|浓度|比例?|比值|评分|(?<![A-Za-z])(?:ratios?|scores?|counts?|doses?|values?|levels?|range|ranged from))[:：]?\s{0,2}$",
+    r"[=＝×*<>≤≥≈~～±^√]\s{0,2}$|(?:总?数|数值|总量|总计|共计|(?<!预)约|高达|超过|滴度|载量|浓度|比例?|比值|评分|"
+    r"(?<![A-Za-z])(?:ratios?|scores?|counts?|doses?|values?|levels?|range|ranged from))[:：]?\s{0,2}$",
     re.IGNORECASE,
 )
 _UNIT = re.compile(

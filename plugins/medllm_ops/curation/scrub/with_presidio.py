@@ -1,8 +1,8 @@
 """Presidio's recognisers where they know more than we do: IBANs by country and American social security numbers.
 
-They are used by themselves: no analyser, no language model, nothing fetched. Presidio imports spaCy (and torch, where it
-is installed), some hundred MB: so it is imported when a number of the right shape turns up, and not before. It is shown
-that number alone: to its patterns a Han character beside a number is a letter that belongs to it.
+They are used by themselves: no analyser, no language model, nothing fetched. Presidio imports spaCy (and torch, where
+it is installed), some hundred MB: so it is imported when a number of the right shape turns up, and not before. It is
+shown that number alone: to its patterns a Han character beside a number is a letter that belongs to it.
 """
 
 from __future__ import annotations
