@@ -95,6 +95,13 @@ def test_a_turn_that_is_empty_after_cleaning_is_an_empty_turn() -> None:
     }
 
 
+def test_a_repair_alone_changes_the_row() -> None:
+    row = dialogue("头痛怎么办？", "多休息。", "谢谢。")
+    outcome = clean(row, REPAIR)
+    assert outcome.row == {**row, "messages": row["messages"][:2]}
+    assert outcome.marks == {"dialogue.unanswered_turn": 1}
+
+
 def test_both_answers_of_a_preference_are_cleaned_alike() -> None:
     outcome = clean(dialogue("问", "好的\u200b。", rejected_response="不\u200b。"), DEFAULTS)
     assert outcome.row is not None
