@@ -20,7 +20,7 @@ _END = r"(?![A-Za-z\d]|[.\-]\d)"
 # Between a label and its number: what is in brackets, "号码", "No.", a colon, an opening bracket.
 _TO = (
     r"(?:\s{0,2}[(（][^()（）\d\n]{1,12}[)）])?"
-    r"(?:\s{0,2}(?:号码|编号|号|號碼|號|码|No\.?|numbers?|num\.?|ID|#|№)(?![A-Za-z])){0,2}"
+    r"(?:\s{0,2}(?:号码|编号|号|號碼|號|码|#|№|(?:No\.?|numbers?|num\.?|ID)(?![A-Za-z]))){0,2}"
     r"\s{0,2}(?:[:：=＝]|(?:is|was)(?![A-Za-z])|是|为)?\s{0,3}[(（【\[“\"]?\s?(?:No\.?|#)?\s?$"
 )
 
@@ -46,7 +46,7 @@ _RULES = (
     _rule(
         "ID",
         "id.labelled",
-        "证 證 护照 護照 身份 card identi passport ssn security licen hkid",
+        "证 證 护照 護照 身份 card identi national passport ssn security licen hkid",
         "身份[证證]|身份证件|身份證字|公民身份|证件|护照|護照|通行证|军官证|士兵证|驾驶证|居住证|台胞证|户口簿|"
         r"(?<![A-Za-z⟨])(?:ID card|identity card|identity|national (?:ID|identity|identification)|passport|SSN|"
         r"social security|(?:driver'?s?|driving) licen[cs]e|HKID)",
@@ -70,10 +70,10 @@ _RULES = (
         "record",
         "住院 病案 病历 病歷 门诊 急诊 就诊 诊疗 患者 病人 病员 影像 检查 ct mr x线 x光 超声 病理 标本 放射 检验 体检 "
         "挂号 处方 档案 登记卡 record hosp patient pt admission chart encounter visit specimen pathology radiology emr",
-        r"住院|住院病案|(?:就诊|诊疗)卡\s?[(（]?卡|病案|病[历歷]|门诊(?:病历|卡)?|急诊|就诊卡?|诊疗卡?|登记卡|"
+        r"住院病案|(?:就诊|诊疗)卡\s?[(（]?卡|病案|病[历歷]|就诊卡|诊疗卡|登记卡|"
         "(?:患者|病人|病员|就诊人)(?:识别|登记|标识|唯一)?(?=[号編编码IDid]+)|"
-        "影像|检查|(?<![A-Za-z])CT|(?<![A-Za-z])MRI?|[Xx][线光片]|超声|病理|标本|放射|检验|体检|挂号单?|处方|"
-        "健康档案|档案|"
+        "(?:住院|门诊|急诊|就诊|诊疗|影像|检查|(?<![A-Za-z])CT|(?<![A-Za-z])MRI?|[Xx][线光片]|超声|病理|标本|放射|检验|"
+        r"体检|挂号单?|处方|档案)(?=\s?(?:[号號编#]|ID|No))|"
         r"(?<![A-Za-z⟨])(?:U?MRN|EMR(?= ?(?:No|ID|num))|(?:electronic )?(?:medical|health) record|"
         r"(?:hospital|hosp\.?|patient|patient's|pt\.?|admission|(?:in|out)[- ]?patient|chart|encounter|visit|specimen|"
         "(?:surgical )?pathology|radiology)(?= ?(?:num|no|ID|#|ident|registration num)))"

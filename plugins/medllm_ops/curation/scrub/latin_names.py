@@ -11,14 +11,15 @@ from medllm_ops.curation.scrub.word_lists import word_list
 _TITLE = r"(?:(?:Drs?|Prof|Professor|Mr|Mrs|Ms|Miss|Doctor|Sister|Nurse|Sir|Dame)\b\.? ?)"
 _WORD = (
     r"(?:(?:Ma?c|O['’]|D['’])?[A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ]+(?:['’\-][A-ZÀ-ÖØ-Þ]?[a-zà-öø-ÿ]+)*|"
-    r"(?:[A-Z]\.[ \-]?){1,3}(?=[ A-Z]|$)|[A-Z](?=[ .][A-Z]))\.?"
+    r"[A-Z]\.(?:[ \-]?[A-Z]\.){0,2}|[A-Z](?= [A-Z]))\.?"
 )
+_NEXT = r"(?: |(?<=\.))"
 _PARTICLE = r"(?:(?:van|von|de|der|den|del|della|di|da|dos|la|le|bin|ibn|al|el|ten|zu) ){0,2}"
 _CAPITALS = r"[A-Z]{2,20}(?:[ \-][A-Z]{2,20}){1,2}(?![A-Za-z])"
 _VALUE = re.compile(
-    rf"(?P<title>{_TITLE}{{1,2}})(?P<titled>{_PARTICLE}{_WORD}(?: {_PARTICLE}{_WORD}){{0,3}}|[A-Z]{{3,20}}\b)|"
-    rf"(?P<reversed>{_WORD}, {_WORD}(?: {_WORD}){{0,2}})|"
-    rf"(?P<plain>{_WORD}(?: {_PARTICLE}{_WORD}){{0,4}})|(?P<capitals>{_CAPITALS})"
+    rf"(?P<title>{_TITLE}{{1,2}})(?P<titled>{_PARTICLE}{_WORD}(?:{_NEXT}{_PARTICLE}{_WORD}){{0,3}}|[A-Z]{{3,20}}\b)|"
+    rf"(?P<reversed>{_WORD}, {_WORD}(?:{_NEXT}{_WORD}){{0,2}})|"
+    rf"(?P<plain>{_WORD}(?:{_NEXT}{_PARTICLE}{_WORD}){{0,4}})|(?P<capitals>{_CAPITALS})"
 )
 _DEGREE = re.compile(r",? (?:MD|M\.D\.|PhD|Ph\.D\.|RN|DO|MBBS|MPH|FRCP|FACS)\b\.?")
 # No part of a name: an office or a sentence behind "Contact:", and the fields that follow a name.

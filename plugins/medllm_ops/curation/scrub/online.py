@@ -120,8 +120,13 @@ def ip_addresses(text: str) -> Iterator[Span]:
 
 
 def _inside(octets: list[int]) -> bool:
-    """Whether an address is one that thousands of networks use inside (RFC 1918), or the machine itself."""
-    return octets[0] in (0, 10, 127) or octets[:2] == [192, 168] or (octets[0] == 172 and 16 <= octets[1] <= 31)
+    """Whether it is nobody's: used inside thousands of networks (RFC 1918), the machine itself, or a net mask."""
+    return (
+        octets[0] in (0, 10, 127)
+        or octets[0] >= 224
+        or octets[:2] == [192, 168]
+        or (octets[0] == 172 and 16 <= octets[1] <= 31)
+    )
 
 
 _HANDLE_CHARACTERS = r"[A-Za-z0-9_.\-%\u4e00-\u9fff]{2,60}"

@@ -44,7 +44,7 @@ _INTERNATIONAL = re.compile(
 _LABEL = re.compile(
     r"(?:电话|手机|座机|热线|传真|联系方式|移动电话|電話|手機|傳真"
     r"|(?<![A-Za-z⟨.])(?:tele?phone|phone|ph|tel|mobile|cell ?(?:phone)?|fax|facsimile|hotline|helpline|pager|"
-    r"whatsapp|call(?: us| me)?(?: at| on)?|contact (?:no|number)|t[ée]l[ée]phone|tel[ée]fono?)(?![A-Za-z]))"
+    r"whatsapp|call(?: us| me)?(?: at| on)?|contact (?:no|number)|t[ée]l(?:[ée]phone)?|tel[ée]fono?)(?![A-Za-z]))"
     r"(?:\s?[(（][^\d\n()（）]{1,12}[)）]|"
     r"\s?[/／、&及或和](?:电话|手机|传真|微信|phone|mobile|fax|whatsapp|cell)(?:号码?|同号)?)?"
     r"(?:\s{0,2}(?:号码|号|numbers?|nos?\.?|#|(?:is|was|at|on)(?![A-Za-z])))?\.?\s{0,2}(?:[:：=]|是|为|拨打)?\s{0,3}$",

@@ -36,8 +36,8 @@ _RECOGNISERS: tuple[Recogniser, ...] = (
     chinese_names,
     latin_names,
 )
-_NEED_DIGITS = (labelled_numbers, ip_addresses, street_addresses)
-_NEED_THREE_DIGITS = (bank_and_social_security, phones)
+_NEED_DIGITS = (labelled_numbers, phones, ip_addresses, street_addresses)
+_NEED_THREE_DIGITS = (bank_and_social_security,)
 _DIGIT = re.compile(r"\d")
 _THREE_DIGITS = re.compile(r"\d\d\d")
 
@@ -160,7 +160,8 @@ def spans(text: str, settings: ScrubSettings) -> list[Span]:
             continue
         if recogniser is bank_and_social_security and not settings.presidio:
             continue
-        for span in recogniser(text):
+        # The longer one of a recogniser's own findings: a labelled address has the street in it.
+        for span in sorted(recogniser(text), key=lambda one: one.start - one.end):
             if span.kind not in kinds or any(span.start < end and start < span.end for start, end in taken):
                 continue
             if settings.keep and text[span.start : span.end] in settings.keep:
