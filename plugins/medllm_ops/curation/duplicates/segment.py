@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from medllm_ops.curation.duplicates.bands import Keys, index, meetings
+from medllm_ops.curation.duplicates.bands import Keys, Packed, index, meetings
 from medllm_ops.curation.duplicates.hashes import Bytes, Indices, as_bytes, as_hashes
 from medllm_ops.curation.duplicates.known import Contents
 from medllm_ops.curation.duplicates.signatures import NO_TEXT
@@ -28,7 +28,8 @@ class Segment:
         self._hashes: Bytes = np.load(folder / "hashes.npy", mmap_mode="r")
         self._codes: npt.NDArray[np.uint8] = np.load(folder / "codes.npy", mmap_mode="r")
         self._offsets: npt.NDArray[np.uint64] = np.load(folder / "offsets.npy", mmap_mode="r")
-        self._texts = np.memmap(folder / "texts.bin", np.uint8, "r") if int(self._offsets[-1]) else b""
+        self._texts = _mapped(folder / "texts.bin", np.uint8)
+        self._bands = _mapped(folder / "bands.bin", np.uint64)
 
     @property
     def size(self) -> int:
@@ -56,21 +57,28 @@ class Segment:
         places = np.searchsorted(self._hashes, as_bytes(contents))
         found: list[npt.NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
         for number, band_keys in enumerate(keys):
-            band = np.load(self.folder / f"band-{number:03}.npy", mmap_mode="r")
-            found.append(np.stack(meetings(band, band_keys, places, neighbours), axis=1))
+            found.append(np.stack(meetings(self._band(number, len(keys)), band_keys, places, neighbours), axis=1))
         pairs = np.unique(np.concatenate(found), axis=0)
         return pairs[:, 0], as_hashes(self._hashes[pairs[:, 1]])
 
-    def keys(self, number: int) -> Keys:
-        """The keys of a band, in the order of the texts; of texts without a word, 0."""
-        band = np.load(self.folder / f"band-{number:03}.npy", mmap_mode="r")
+    def keys(self, number: int, bands: int) -> Keys:
+        """The keys of one of the bands, in the order of the texts; of texts without a word, 0."""
+        band = self._band(number, bands)
         keys = np.zeros(self.size, np.uint32)
         keys[(band & np.uint64(0xFFFFFFFF)).astype(np.int64)] = (band >> np.uint64(32)).astype(np.uint32)
         return keys
 
+    def _band(self, number: int, bands: int) -> Packed:
+        band: Packed = self._bands.reshape(bands, -1)[number]
+        return band
+
     def codes(self) -> npt.NDArray[np.uint8]:
         """The codes of the texts."""
         return self._codes
+
+
+def _mapped(file: Path, dtype: type[np.generic]) -> npt.NDArray[Any]:
+    return np.memmap(file, dtype, "r") if file.stat().st_size else np.empty(0, dtype)
 
 
 def write_segment(folder: Path, contents: Contents, bands: int) -> None:
@@ -79,8 +87,9 @@ def write_segment(folder: Path, contents: Contents, bands: int) -> None:
         np.save(part / "hashes.npy", as_bytes(contents.hashes))
         np.save(part / "codes.npy", contents.codes)
         members = np.flatnonzero(contents.codes != NO_TEXT)
-        for number in range(bands):
-            np.save(part / f"band-{number:03}.npy", index(contents.keys(number)[members], members))
+        with (part / "bands.bin").open("wb") as file:
+            for number in range(bands):
+                file.write(index(contents.keys(number)[members], members).tobytes())
         offsets = np.zeros(len(contents.codes) + 1, np.uint64)
         with (part / "texts.bin").open("wb") as file:
             bounds = [*range(0, len(contents.codes), _BATCH), len(contents.codes)]
@@ -111,5 +120,5 @@ def merge_segments(folder: Path, segments: Sequence[Segment], alive: pa.Array, b
         return [segments[one].text(at)[1] for one, at in chosen]
 
     codes = np.concatenate([segment.codes() for segment in segments])[order]
-    keys_of = lambda number: np.concatenate([segment.keys(number) for segment in segments])[order]  # noqa: E731
+    keys_of = lambda number: np.concatenate([segment.keys(number, bands) for segment in segments])[order]  # noqa: E731
     write_segment(folder, Contents(as_hashes(hashes[order]), codes, keys_of, texts), bands)

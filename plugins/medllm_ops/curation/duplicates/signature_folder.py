@@ -191,6 +191,7 @@ class SignatureFolder:
     def _database(self) -> Iterator[sqlite3.Connection]:
         try:
             with closing(sqlite3.connect(self._folder / "rows.sqlite", isolation_level=None)) as database:
+                database.execute("PRAGMA temp_store = MEMORY")
                 yield database
         except sqlite3.DatabaseError as error:
             raise MedllmError(f"{self._folder}: {error}; remove the folder and give all rows again") from error

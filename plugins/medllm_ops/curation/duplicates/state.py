@@ -153,7 +153,9 @@ def _similarity(
     similarity = np.ones(len(content))
     near = np.flatnonzero(content != content[stands])
     as_before = pc.equal(rows.stood.take(pa.array(near)), rows.ids.cast(pa.string()).take(pa.array(stands[near])))
-    carried = pc.fill_null(as_before, False).to_numpy(zero_copy_only=False)
+    # Who stands for others as before may have another text now.
+    stayed = pc.is_valid(rows.stood.take(pa.array(stands[near])))
+    carried = pc.fill_null(pc.and_(as_before, stayed), False).to_numpy(zero_copy_only=False)
     similarity[near[carried]] = rows.similar[near[carried]]
     near = near[~carried]
     # From here on, contents are counted as links and texts count them: those of the batch, then remembered ones.
