@@ -71,6 +71,7 @@ def test_what_medicine_is_written_in_stays(text: str, language: str) -> None:
         ),
         ("これは日本語の文章です。血圧が高い患者に投与した。", "zh", "language is not kept"),
         (ENGLISH + "the drug works " * 100, "en", "repeats itself"),
+        ("Seven words are said ten times over. " * 10, "en", "repeats itself"),
         ((chinese(50) + "。") * 12, "zh", "repeats itself"),
         (
             "\n".join([*(f"line {word}" for word in WORDS[:30]), *["The same line stands here again"] * 20]),
