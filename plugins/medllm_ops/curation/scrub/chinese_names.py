@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from medllm_ops.curation.scrub.finding import Span
-from medllm_ops.curation.scrub.latin_names import latin_name
+from medllm_ops.curation.scrub.latin_names import latin_label, latin_name
 from medllm_ops.curation.scrub.word_lists import word_list
 
 # The surnames of some 99 in 100 people in China, simplified and traditional; those of two characters come first.
@@ -29,43 +29,79 @@ _PERSON = (
 )
 _DUTY = (
     "主治|主管|经治|住院|接诊|首诊|值班|审核|报告|检查|诊断|记录|书写|上级|责任|麻醉|手术|超声|操作|处方|开方|送检|"
-    "申请|管床|执行|核对|带教|审方|调配|发药|检验|采样|随访"
+    "申请|管床|执行|核对|带教|审方|调配|发药|检验|采样|随访|随诊|洗手|巡回"
 )
 _WORKER = "医师|醫師|医生|护士|药师|技师|大夫|者|人|员"
 _LABEL = (
     rf"(?:{_PERSON})?(?:姓\s{{0,4}}名|名字)|(?:紧急)?联[系络]人|聯[絡繫]人|联络员|收件人|收货人|寄件人|监护人|"
-    rf"法定代理人|持卡人|户名|开户名|收款人|患者家属|(?:{_DUTY})(?:{_WORKER})|主刀(?:医[师生])?|术者|(?:病史)?陈述者|"
+    rf"法定代理人|持卡人|户名|开户名|收款人|患者家属|(?:{_DUTY})(?:{_WORKER})|主刀(?:医[师生])?|术者|[一二三]助|通[信讯]作者|(?:病史)?陈述者|"
     rf"(?:{_PERSON}|(?:{_DUTY})(?:{_WORKER})?|科主任|院长|主任)?(?:签名|签字|簽名)"
 )
 # Labels are looked for behind colons, of which there are few; with a blank instead, only those of a form.
-_COLON = re.compile(r"[:：]\s{0,4}[_＿]{0,8}")
-_LABELLED = re.compile(rf"(?:{_LABEL})(?:\s{{0,2}}[(（][^()（）\d\n]{{1,12}}[)）])?\s{{0,4}}$")
-_LAST_OF_LABELS = frozenset("名字人员者师師生士夫属主刀)）")
+_COLON = re.compile(r"[:：]\s{0,4}[\"“']?[_＿]{0,8}")
+_LABELLED = re.compile(
+    rf"(?:{_LABEL})(?:[及和与/／、](?:联系)?(?:电话|手机|方式|关系))?(?:\s{{0,2}}[(（][^()（）\d\n]{{1,12}}[)）])?\s{{0,4}}$"
+)
+_LAST_OF_LABELS = frozenset("名字人员者师師生士夫属主刀助话机式系)）")
 _BLANK = re.compile(r"(?:姓\s{0,4}名|签名|签字|联系人|医师|医生)[ \t\u3000|｜_＿]{1,6}")
 _BLANK_GATES = ("姓名", "姓 ", "姓\u3000", "签名", "签字", "联系人", "医师 ", "医生 ", "医师\u3000", "医生\u3000")
 _LONGEST_LABEL = 26
 _END = (
-    r"(?=$|[\s，,。；;、.（(/／|｜⟨\[【）)\]_＿<《:：!！]|性别|男|女|年龄|电话|手机|联系|住址|身份|\d|签|和|及|与|或|"
-    "主治|联络)"
+    r"(?=$|[\s\"”'，,。；;、.（(/／|｜⟨\[【）)\]_＿<《:：!！]|性别|男|女|年龄|电话|手机|联系|住址|身份|\d|签|和|及|与|或|"
+    "主治|联络|收)"
 )
 _VALUE = re.compile(rf"(?P<name>{_NAME}){_END}")
 _FURTHER = re.compile(rf"[、/／,，和及与]\s?(?P<name>{_SURNAME}{_HAN}{{1,2}})(?=$|[\s，,。；;、.（(/／|⟨）)])")
+
+_PATIENTS = ("患者", "病人", "受检者", "就诊人")
+_NEXT_FIELD = re.compile(
+    r"[\s，,、；;|｜]{0,6}(?:性别|男|女|年龄|\d{1,3}\s?岁|住院号|病案号|门诊号|身份证|(?:联系)?电话|床号|科室|科别|⟨)"
+)
+# No labels, but nothing else stands there: "患者X，男，63岁", a letter's "X收", "X先生，电话".
+_SENTENCES = (
+    (
+        ("患者", "病人", "兹有"),
+        re.compile(
+            rf"(?:患者|病人|兹有)(?P<name>{_SURNAME}{_HAN}{{1,2}})(?=[，,（(、\s]{{1,2}}(?:男|女|性别|身份证|⟨ID⟩))"
+        ),
+    ),
+    (("收",), re.compile(rf"⟨ADDRESS⟩[，,\s]{{0,3}}(?P<name>{_SURNAME}{_HAN}{{1,2}}?)(?=\s?[(（]?收)")),
+    (
+        ("先生", "女士", "小姐"),
+        re.compile(
+            rf"(?<![一-龥])(?P<name>{_SURNAME}{_HAN}{{0,2}}(?:先生|女士|小姐))"
+            r"(?=[，,：:\s]{0,3}(?:(?:联系)?电话|手机|⟨PHONE⟩))"
+        ),
+    ),
+)
 
 
 def chinese_names(text: str) -> Iterator[Span]:
     """Names behind a label: surname and given name, surname and title, or names with a middle dot."""
     if "：" in text or ":" in text:
         for colon in _COLON.finditer(text):
-            before = text[max(0, colon.start() - _LONGEST_LABEL) : colon.start()].rstrip()
-            if before[-1:] not in _LAST_OF_LABELS or _LABELLED.search(before) is None:
+            before = text[max(0, colon.start() - _LONGEST_LABEL) : colon.start()].rstrip(" \t\"”'")
+            if not _labels_a_name(before):
+                if before.endswith(_PATIENTS):
+                    yield from (name for name in _at(text, colon.end()) if _NEXT_FIELD.match(text, name.end))
                 continue
             if _VALUE.match(text, colon.end()) is not None:
                 yield from _at(text, colon.end())
             elif (end := latin_name(text, colon.end(), alone=False)) is not None:
                 yield Span(colon.end(), end, "NAME", "name.label")
+    for gates, pattern in _SENTENCES:
+        if any(gate in text for gate in gates):
+            for sentence in pattern.finditer(text):
+                yield from _at(text, sentence.start("name"))
     if any(gate in text for gate in _BLANK_GATES):
         for blank in _BLANK.finditer(text):
             yield from _at(text, blank.end())
+
+
+def _labels_a_name(before: str) -> bool:
+    if before.isascii():
+        return latin_label(before) is not None
+    return before[-1:] in _LAST_OF_LABELS and _LABELLED.search(before) is not None
 
 
 def _at(text: str, start: int) -> Iterator[Span]:

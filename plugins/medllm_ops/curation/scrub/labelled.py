@@ -21,7 +21,7 @@ _END = r"(?![A-Za-z\d]|[.\-]\d)"
 _TO = (
     r"(?:\s{0,2}[(（][^()（）\d\n]{1,12}[)）])?"
     r"(?:\s{0,2}(?:号码|编号|号|號碼|號|码|#|№|(?:No\.?|numbers?|num\.?|ID)(?![A-Za-z]))){0,2}"
-    r"\s{0,2}(?:[:：=＝]|(?:is|was)(?![A-Za-z])|是|为)?\s{0,3}[(（【\[“\"]?\s?(?:No\.?|#)?\s?$"
+    r"[\"”']?\s{0,2}(?:[:：=＝|｜]|(?:is|was)(?![A-Za-z])|是|为)?\s{0,3}[(（【\[“\"']?\s?(?:No\.?|#)?\s?$"
 )
 
 
@@ -56,12 +56,12 @@ _RULES = (
     _rule(
         "INSURANCE",
         "insurance",
-        "医保 医疗 社保 社会保 农合 参保 保单 保险 公积金 健保 insurance policy member subscriber beneficiary "
+        "医保 医疗 社保 社会保 农合 参保 保单 保险 公积金 健保 个人编号 insur policy member subscriber beneficiary "
         "medicare mbi medicaid health nhs",
         r"医保卡?|(?:医保|社保)卡\s?[(（]?卡|医保证|医疗保险[卡证]?|医疗证|社保卡?|社会保障卡?|社会保险卡?|新?农合[卡证]?|"
-        "参保(?:人员?)?|保单|保险单|保险[卡证]|公积金(?:账户|账)?|健保卡|"
-        r"(?<![A-Za-z⟨])(?:(?:health |medical )?insurance(?: policy| card| member)?|policy|member|subscriber|"
-        "beneficiary|Medicare|MBI|Medicaid|health ?(?:care )?card|NHS)",
+        "参保(?:人员?)?|保单|保险单|保险[卡证]|公积金(?:账户|账)?|健保卡|个人编号|"
+        r"(?<![A-Za-z⟨])(?:(?:health |medical )?insurance(?: policy| card| member)?|insured(?:'s)?|policy|member|"
+        "subscriber|beneficiary|Medicare|MBI|Medicaid|health ?(?:care )?card|NHS)",
         r"[A-Za-z]{0,4}[\- ]?\d[\dA-Za-z]*(?:[\- ][\dA-Za-z]*\d[\dA-Za-z]*){0,6}",
         (5, 24),
     ),
@@ -69,11 +69,11 @@ _RULES = (
         "RECORD",
         "record",
         "住院 病案 病历 病歷 门诊 急诊 就诊 诊疗 患者 病人 病员 影像 检查 ct mr x线 x光 超声 病理 标本 放射 检验 体检 "
-        "挂号 处方 档案 登记卡 record hosp patient pt admission chart encounter visit specimen pathology radiology emr",
+        "挂号 处方 档案 登记 record hosp patient pt admission chart encounter visit specimen pathology radiology emr",
         r"住院病案|(?:就诊|诊疗)卡\s?[(（]?卡|病案|病[历歷]|就诊卡|诊疗卡|登记卡|"
         "(?:患者|病人|病员|就诊人)(?:识别|登记|标识|唯一)?(?=[号編编码IDid]+)|"
         "(?:住院|门诊|急诊|就诊|诊疗|影像|检查|(?<![A-Za-z])CT|(?<![A-Za-z])MRI?|[Xx][线光片]|超声|病理|标本|放射|检验|"
-        r"体检|挂号单?|处方|档案)(?=\s?(?:[号號编#]|ID|No))|"
+        r"体检|挂号单?|处方|档案|(?<![验床究])登记)(?=\s?(?:[号號编#]|ID|No))|"
         r"(?<![A-Za-z⟨])(?:U?MRN|EMR(?= ?(?:No|ID|num))|(?:electronic )?(?:medical|health) record|"
         r"(?:hospital|hosp\.?|patient|patient's|pt\.?|admission|(?:in|out)[- ]?patient|chart|encounter|visit|specimen|"
         "(?:surgical )?pathology|radiology)(?= ?(?:num|no|ID|#|ident|registration num)))"

@@ -18,10 +18,10 @@ _PARTICLE = r"(?:(?:van|von|de|der|den|del|della|di|da|dos|la|le|bin|ibn|al|el|t
 _CAPITALS = r"[A-Z]{2,20}(?:[ \-][A-Z]{2,20}){1,2}(?![A-Za-z])"
 _VALUE = re.compile(
     rf"(?P<title>{_TITLE}{{1,2}})(?P<titled>{_PARTICLE}{_WORD}(?:{_NEXT}{_PARTICLE}{_WORD}){{0,3}}|[A-Z]{{3,20}}\b)|"
-    rf"(?P<reversed>{_WORD}, {_WORD}(?:{_NEXT}{_WORD}){{0,2}})|"
+    rf"(?P<reversed>{_WORD}, {_WORD}(?:{_NEXT}{_WORD}){{0,2}}|[A-Z]{{2,20}}, [A-Z]{{2,20}}(?![A-Za-z]))|"
     rf"(?P<plain>{_WORD}(?:{_NEXT}{_PARTICLE}{_WORD}){{0,4}})|(?P<capitals>{_CAPITALS})"
 )
-_DEGREE = re.compile(r",? (?:MD|M\.D\.|PhD|Ph\.D\.|RN|DO|MBBS|MPH|FRCP|FACS)\b\.?")
+_DEGREE = re.compile(r",? (?:M\.D\.|Ph\.D\.|R\.N\.|(?:MD|PhD|RN|DO|MBBS|MPH|FRCP|FACS)\b)")
 # No part of a name: an office or a sentence behind "Contact:", and the fields that follow a name.
 _OTHER = frozenset(word_list("no_latin_names"))
 
@@ -42,14 +42,15 @@ _ROLE = (
     r"Corresponding author|Correspondence(?: to)?)"
 )
 # Labels are looked for behind colons; of the few that need none, by their last word.
-_COLON = re.compile(r"[:：] {0,3}(?:\n {0,3})?")
+_COLON = re.compile(r"[:：] {0,3}(?:[\"“']|\n {0,3})?")
 _LABEL = re.compile(rf"(?<![A-Za-z⟨\-])(?:(?P<certain>{_CERTAIN})|{_ROLE})(?: ?\([^()\d\n]{{1,20}}\))?$", re.IGNORECASE)
 _LONGEST_LABEL = 48
 _LABEL_ENDS = word_list("latin_label_ends")
 _BY = re.compile(r" by (?=[A-Z])")
 _BY_LABEL = re.compile(r"(?:signed|dictated|transcribed)$", re.IGNORECASE)
 _LETTER = re.compile(
-    r"(?:Dear|Attn|[Cc]ontact|[Cc]all|[Ww]rite to|[Ee]-?mail|[Aa]sk for|c/o|[Cc]are of|[Aa]ppointment with|[Rr]each) $"
+    r"(?:Dear|Attn|[Cc]ontact|[Cc]all|[Ww]rite to|[Ee]-?mail|[Aa]sk for|c/o|[Cc]are of|[Aa]ppointment with|[Rr]each|"
+    r"(?:[Ff]ax |FAX )?(?:[Tt]o|TO) ?:|(?:From|FROM|FAO) ?:) $"
 )
 _TITLED = re.compile(r"(?:Dr|Prof|Mr|Mrs|Ms|Miss|Doctor|Sister|Nurse)[.\sa-z]")
 _TITLES = ("Dr", "Prof", "Mr", "Ms", "Miss", "Doctor", "Sister", "Nurse")
@@ -58,10 +59,10 @@ _CLOSING = re.compile(
     r"Yours (?:faithfully|truly)|Respectfully(?: yours)?|Cordially),?[ ]{0,3}\n\s{0,4}"
 )
 _CLOSING_GATES = ("incerely", "egards", "wishes", "aithfully", "truly", "espectfully", "ordially")
-_FORM = re.compile(r"(?<![A-Za-z⟨\-] )(?<![A-Za-z⟨\-])(?:Name|NAME|Patient|PATIENT|Pt)$")
+_FORM = re.compile(r"(?<![A-Za-z⟨\-] )(?<![A-Za-z⟨\-])(?:[Nn]ame|NAME|Patient|PATIENT|Pt)$")
 _NEXT_FIELD = re.compile(
-    r"[\s,;|/(]{0,4}(?:Age|Sex|Gender|DOB|D\.O\.B|Date of birth|Born|MRN|Phone|Tel|Mobile|E-?mail|Address|Patient ID|"
-    r"Hospital No|Room|Ward|[MF]\b|\d{1,3}[ \-]?(?:y|yo|yrs?|years?|M|F)\b|⟨)",
+    r"[\s,;|/(\"”']{0,6}(?:Age|Sex|Gender|DOB|D\.O\.B|Date of birth|Born|MRN|Phone|Tel|Mobile|E-?mail|Address|"
+    r"Patient ID|SSN|Hospital No|Room|Ward|[MF]\b|\d{1,3}[ \-]?(?:y|yo|yrs?|years?|M|F)\b|⟨)",
     re.IGNORECASE,
 )
 
@@ -88,11 +89,17 @@ def latin_name(text: str, start: int, *, alone: bool) -> int | None:
     return degree.end() if degree is not None else end
 
 
+def latin_label(before: str) -> bool | None:
+    """Whether the text in front of a colon ends on a label; if so, whether one word is enough behind it."""
+    label = _LABEL.search(before) if before.lower().endswith(_LABEL_ENDS) else None
+    return None if label is None else label["certain"] is not None
+
+
 def latin_names(text: str) -> Iterator[Span]:
     """Names behind a label, in the address or at the end of a letter, and in the head of a form."""
     if ":" in text or "：" in text:
         for colon in _COLON.finditer(text):
-            before = text[max(0, colon.start() - _LONGEST_LABEL) : colon.start()].rstrip(" ")
+            before = text[max(0, colon.start() - _LONGEST_LABEL) : colon.start()].rstrip(" \"”'")
             if before.lower().endswith(_LABEL_ENDS):
                 yield from _behind(text, colon.end(), before)
     if " by " in text:
@@ -110,9 +117,9 @@ def latin_names(text: str) -> Iterator[Span]:
 
 def _behind(text: str, start: int, before: str) -> Iterator[Span]:
     """A name at ``start`` behind a colon, if what is ``before`` the colon is a label."""
-    label = _LABEL.search(before)
-    if label is not None:
-        yield from _at(text, start, "name.label", alone=label["certain"] is not None)
+    alone = latin_label(before)
+    if alone is not None:
+        yield from _at(text, start, "name.label", alone=alone)
     elif _FORM.search(before):
         end = latin_name(text, start, alone=True)
         if end is not None and _NEXT_FIELD.match(text, end):

@@ -35,6 +35,8 @@ _AMERICAN = re.compile(
     rf"1[ .\-][2-9]\d{{2}}[ .\-][2-9]\d{{2}}[ .\-]\d{{4}}|[2-9]\d{{2}}-[2-9]\d{{2}}-\d{{4}}){_EXTENSION}{_NOT_AFTER}",
     re.IGNORECASE,
 )
+_BRITISH = re.compile(rf"{_NOT_BEFORE}0(?:1\d{{3}}|11\d|1\d1|20|7\d{{3}}) \d{{3,4}} ?\d{{3,4}}{_NOT_AFTER}")
+_EXCHANGE = re.compile(rf"{_NOT_BEFORE}[2-8]\d{{6,7}}\s?转\s?\d{{1,6}}(?!\d)")
 _INTERNATIONAL = re.compile(
     r"(?<![A-Za-z0-9_.@/#\)])(?:[+＋]|(?<![\d\-])00(?=\d{2}[ \-]))"
     r"(?P<digits>[1-9]\d{0,2}(?:[ \u00a0\-‐–.]?[(（]?\d{1,5}[)）]?){2,7})"
@@ -44,10 +46,12 @@ _INTERNATIONAL = re.compile(
 _LABEL = re.compile(
     r"(?:电话|手机|座机|热线|传真|联系方式|移动电话|電話|手機|傳真"
     r"|(?<![A-Za-z⟨.])(?:tele?phone|phone|ph|tel|mobile|cell ?(?:phone)?|fax|facsimile|hotline|helpline|pager|"
-    r"whatsapp|call(?: us| me)?(?: at| on)?|contact (?:no|number)|t[ée]l(?:[ée]phone)?|tel[ée]fono?)(?![A-Za-z]))"
+    r"whatsapp|(?:call|ring|dial|text)(?: us| me)?(?: at| on)?|contact (?:no|number)|t[ée]l(?:[ée]phone)?|tel[ée]fono?)"
+    r"(?![A-Za-z]))"
     r"(?:\s?[(（][^\d\n()（）]{1,12}[)）]|"
     r"\s?[/／、&及或和](?:电话|手机|传真|微信|phone|mobile|fax|whatsapp|cell)(?:号码?|同号)?)?"
-    r"(?:\s{0,2}(?:号码|号|numbers?|nos?\.?|#|(?:is|was|at|on)(?![A-Za-z])))?\.?\s{0,2}(?:[:：=]|是|为|拨打)?\s{0,3}$",
+    r"(?:\s{0,2}(?:号码|号|numbers?|nos?\.?|#|(?:is|was|at|on)(?![A-Za-z])))?\.?[\"”']?\s{0,2}"
+    r"(?:[:：=|｜]|是|为|拨打)?\s{0,3}[\"“']?$",
     re.IGNORECASE,
 )
 _LABELLED = re.compile(
@@ -79,9 +83,10 @@ _LABEL_GATES += (
     "pager",
     "whatsapp",
     "call",
-    "contact n",
-    "tél",
+    "ring",
+    "dial",
 )
+_LABEL_GATES += ("text", "contact n", "tél")
 _LONGEST_LABEL = 40
 _DATES = re.compile(
     r"(?:19|20)\d{2}\.(?:0\d|1[0-2])\.\d{3}(?!\d)|"
@@ -123,6 +128,8 @@ def _unlabelled(text: str, start: int, end: int) -> Iterator[Span]:
         ("phone.landline", _LANDLINE),
         ("phone.service", _SERVICE),
         ("phone.american", _AMERICAN),
+        ("phone.british", _BRITISH),
+        ("phone.exchange", _EXCHANGE),
         ("phone.international", _INTERNATIONAL),
     ):
         # A match may end behind the cluster (an extension), but not begin there: the next cluster has its own turn.

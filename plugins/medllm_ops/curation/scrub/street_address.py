@@ -26,7 +26,7 @@ _CODE = (
 )
 _STREET = re.compile(
     rf"\d\d{{0,4}}[A-Z]?(?:[\-–/]\d{{1,5}})?,? (?:{_STREET_WORD} ){{1,4}}?"
-    rf"(?:(?:{_SURE})|(?P<unsure>{_UNSURE}))(?![A-Za-z])\.?"
+    rf"(?:(?:{_SURE})|(?P<unsure>{_UNSURE}))(?![A-Za-z\-])\.?"
     rf"(?: (?:NW|NE|SW|SE|North|South|East|West|N|S|E|W)(?![A-Za-z]))?"
     rf"(?P<flat>{_FLAT}{{0,2}})(?P<town>(?:{_TOWN}{{0,2}}{_CODE})?)"
     r"(?! (?:Traffic|Safety|Accident|Map|Injur|Crash|User|Test|Cancer|Disease|Study|Trial|Analysis|Score|Segment))"

@@ -29,7 +29,7 @@ _UNIT = re.compile(
     r"k?cal|kJ|[cmkn]?m|mm\d|rpm|cpm|counts?|units?|rows?|records?|patients?|people|persons?|cases?|participants?|"
     r"women|men|children|births?|deaths?|dollars?|USD|RMB|CNY|yuan|years?|days?|months?|hours?|h|s|min)(?![A-Za-z0-9])|"
     r"[%％‰℃°^]|[×*]\s?\d|/\s?(?:[mμµ]?l|kg|mm|d|h|HP|HPF)(?![A-Za-z])|"
-    r"毫克|微克|千克|公斤|毫升|拷贝|单位|万|亿|例|人次|元|碱基|个(?!人))",
+    r"毫克|微克|千克|公斤|毫升|拷贝|单位|万|亿|例|人次|元|碱基|份|个(?!人))",
     re.IGNORECASE,
 )
 
