@@ -1,6 +1,7 @@
 """What scrubbing costs: rows of 1 KB a CPU second, against a bare JSON loop and against presidio's own recognisers.
 
-``python benchmarks/scrub.py [--rows 20000] [--peer-rows 2000] [--rounds 3]`` generates rows, English and Chinese in turn,
+``python benchmarks/scrub.py [--rows 20000] [--peer-rows 2000] [--rounds 3]`` generates rows, English and Chinese in
+turn,
 with doses, results and dates, and personal data in one of ten. In the same run they go through the bare loop, through
 the step, and (so many of them) through a loop over presidio's pattern recognisers by themselves, without its
 AnalyzerEngine and without a language model: e-mail, phone (China, United States, Britain), IP address, IBAN, payment
@@ -195,7 +196,8 @@ def main() -> None:
     for label, (seconds, found) in best.items():
         print(f"{label}: {len(few):,} rows, {len(few) / seconds:,.0f} rows per CPU s; {dict(sorted(found.items()))}")
     print(
-        f"planted: {dict(sorted(planted.items()))}; scrubbing {best['presidio'][0] / best['scrub'][0]:,.1f} times as fast"
+        f"planted: {dict(sorted(planted.items()))}; "
+        f"scrubbing {best['presidio'][0] / best['scrub'][0]:,.1f} times as fast"
     )
     print(f"most memory with presidio's recognisers: {memory():,.0f} MB")
 
