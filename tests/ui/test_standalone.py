@@ -156,7 +156,7 @@ def test_make_up_prints_the_login_and_ends_everything(tmp_path: Path) -> None:
         line = process.stdout.readline()
         assert line.startswith(f"http://127.0.0.1:{port}  user admin  password ")
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=180) == 0
         assert list(marked_processes(f"{JOB_ID}-{port}")) == []
     finally:
         process.kill()
@@ -171,7 +171,7 @@ def test_make_up_that_is_ended_while_it_starts_leaves_nothing(tmp_path: Path) ->
             assert process.poll() is None
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=180) == 0
         assert list(marked_processes(f"{JOB_ID}-{port}")) == []
     finally:
         process.kill()
