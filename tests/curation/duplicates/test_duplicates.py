@@ -251,7 +251,7 @@ def test_workers_change_no_byte(step: Step, text_row: Make, toys: Any, monkeypat
     rows = rows_of(families, toys, text_row)
     monkeypatch.setattr("medllm_ops.curation.duplicates.verify.PAIRS_A_JOB", 10)
     # Parts small enough that there are many of them.
-    monkeypatch.setattr("medllm_ops.curation.duplicates.signatures.parts.__defaults__", (2000,))
+    monkeypatch.setattr("medllm_ops.curation.parts.parts.__defaults__", (2000,))
     one, two = step(rows), step(rows, worker_count=2)
     for name in ("clusters.parquet", "removed.jsonl", "ledger.json", "figures.json"):
         assert (one.folder / name).read_bytes() == (two.folder / name).read_bytes()

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from medllm_ops.curation.duplicates.normalise import Unit
 from medllm_ops.curation.duplicates.settings import DuplicateSettings, Shingles
-from medllm_ops.curation.duplicates.signatures import NO_TEXT, band_keys, fingerprint, parts, sketch, unit_of
-from medllm_ops.errors import UnreadableFileError
+from medllm_ops.curation.duplicates.signatures import NO_TEXT, band_keys, fingerprint, sketch, unit_of
+from medllm_ops.curation.parts import parts
 from medllm_ops.files import write_json_lines
 
 SETTINGS = DuplicateSettings()
@@ -45,34 +45,6 @@ def test_a_last_line_without_its_end_counts(tmp_path: Path, text_row: Callable[.
     write_json_lines(path, [text_row("r:1", "a"), text_row("r:2", "b")])
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
     assert [row[0] for row in read(parts({"a": path}, tmp_path, SETTINGS, 50))] == ["r:1", "r:2"]
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"{",
-        b"[]",
-        b"{}",
-        b'{"id": 5, "messages": []}',
-        b'{"id": "a", "messages": [{"role": "user"}]}',
-        b'{"id": "a", "messages": 7}',
-        b'{"id": "a", "messages": [{"role": "user", "content": null}]}',
-        b'{"id": "a", "messages": [], "version": "new"}',
-        b"",
-    ],
-)
-def test_a_line_that_is_no_record_is_named(tmp_path: Path, text_row: Callable[..., Any], line: bytes) -> None:
-    path = tmp_path / "rows.jsonl"
-    write_json_lines(path, [text_row("r:1", "a")])
-    begin = path.stat().st_size
-    path.write_bytes(path.read_bytes() + line + b"\n")
-    with pytest.raises(UnreadableFileError, match=f"rows.jsonl: the line at byte {begin} is no record"):
-        read(parts({"a": path}, tmp_path, SETTINGS))
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableFileError, match="the rows of set a are missing"):
-        parts({"a": tmp_path / "no.jsonl"}, tmp_path, SETTINGS)
 
 
 def test_equal_texts_have_equal_keys_and_others_others(toys: Any) -> None:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from medllm_ops.curation.duplicates.bands import Keys
 from medllm_ops.curation.duplicates.hashes import Indices, as_bytes, as_hashes, numbered
 from medllm_ops.curation.duplicates.signatures import ROWS
-from medllm_ops.curation.duplicates.workers import Job
+from medllm_ops.curation.workers import Job
 
 
 @dataclass(frozen=True, slots=True)

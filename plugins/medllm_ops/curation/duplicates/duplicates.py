@@ -15,9 +15,10 @@ from medllm_ops.curation.duplicates.batch import read_batch
 from medllm_ops.curation.duplicates.known import Known, Nothing
 from medllm_ops.curation.duplicates.result import Duplicates, write_result
 from medllm_ops.curation.duplicates.settings import DuplicateSettings
-from medllm_ops.curation.duplicates.signatures import parts, sketch
+from medllm_ops.curation.duplicates.signatures import sketch
 from medllm_ops.curation.duplicates.state import next_state
-from medllm_ops.curation.duplicates.workers import Runner, workers
+from medllm_ops.curation.parts import parts
+from medllm_ops.curation.workers import Runner, workers
 from medllm_ops.files import whole_directory
 
 

@@ -18,7 +18,7 @@ from medllm_ops.curation.duplicates.known import KNOWN_ROWS, Known
 from medllm_ops.curation.duplicates.settings import DuplicateSettings
 from medllm_ops.curation.duplicates.signatures import NO_TEXT, ROWS
 from medllm_ops.curation.duplicates.verify import Similarities, accepted, similarities
-from medllm_ops.curation.duplicates.workers import Run
+from medllm_ops.curation.workers import Run
 
 
 @dataclass(frozen=True, slots=True)

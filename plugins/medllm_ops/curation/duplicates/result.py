@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from medllm_ops.curation.duplicates.batch import Batch
 from medllm_ops.curation.duplicates.hashes import CONTENT, Indices, places, whole
 from medllm_ops.curation.duplicates.state import State
+from medllm_ops.curation.parts import staying
 from medllm_ops.files import to_json_line
 from medllm_ops.records import LedgerEntry
 
@@ -77,13 +78,7 @@ class Duplicates:
         table = pq.read_table(
             self.clusters, columns=["position"], filters=(pc.field("set") == name) & (pc.field("kind") != KEPT)
         )
-        out = set(table["position"].to_pylist())
-        position = 0
-        with path.open("rb") as lines:
-            for line in lines:
-                if position not in out:
-                    yield line
-                position += len(line)
+        yield from staying(path, set(table["position"].to_pylist()))
 
 
 def write_result(folder: Path, state: State, sets: Sequence[str]) -> None:

@@ -6,9 +6,7 @@ of rensa (128 hashes, shingles of 3, one core).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +15,9 @@ import pyarrow as pa
 
 from medllm_ops.curation.duplicates.normalise import Compared, Unit, compared
 from medllm_ops.curation.duplicates.settings import DuplicateSettings
-from medllm_ops.curation.duplicates.workers import Job, import_daft
-from medllm_ops.errors import UnreadableFileError
+from medllm_ops.curation.parts import rows_of
+from medllm_ops.curation.workers import Job, import_daft
 
-PART_BYTES: Final = 8 << 20
 NO_TEXT: Final = 255
 """The code of a text without any word: it has duplicates that are equal, and no near ones."""
 
@@ -44,23 +41,6 @@ _PROBE: Final = "the quick brown fox jumps over the lazy dog"
 _MIX = np.array([0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0xBF58476D1CE4E5B9], np.uint64)
 
 
-def parts(files: Mapping[str, Path], folder: Path, settings: DuplicateSettings, size: int = PART_BYTES) -> list[Job]:
-    """The jobs for :func:`sketch`: each file in ranges of about ``size`` bytes.
-
-    :raises UnreadableFileError: if a file is missing.
-    """
-    jobs: list[Job] = []
-    for set_number, (name, path) in enumerate(files.items()):
-        if not path.is_file():
-            raise UnreadableFileError(path, f"the rows of set {name} are missing")
-        whole = path.stat().st_size
-        for begin in range(0, whole, size):
-            job = {"file": str(path.absolute()), "set": set_number, "begin": begin, "end": min(begin + size, whole)}
-            out = str(folder.absolute() / f"{len(jobs):06}")
-            jobs.append({**job, "out": out, "settings": settings.model_dump(mode="json")})
-    return jobs
-
-
 def sketch(job: Job) -> int:
     """Write the table ``<out>.arrow`` and the band keys ``<out>.npy`` of one part; return its number of rows.
 
@@ -82,7 +62,8 @@ def sketch(job: Job) -> int:
             _code(seen),
             seen.text,
         )
-        for position, row, seen in _rows(job["file"], job["begin"], job["end"])
+        for position, row in rows_of(job)
+        for seen in (compared(row),)
     ]
     columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in ROWS.names]
     batch = pa.record_batch([pa.array(column, kind) for column, kind in zip(columns, ROWS.types, strict=True)], ROWS)
@@ -90,29 +71,6 @@ def sketch(job: Job) -> int:
     with pa.ipc.new_file(f"{job['out']}.arrow", ROWS) as writer:
         writer.write_batch(batch)
     return len(rows)
-
-
-def _rows(file: str, begin: int, end: int) -> Iterator[tuple[int, dict[str, Any], Compared]]:
-    with Path(file).open("rb") as lines:
-        position = begin
-        if begin:
-            # A line that begins before the range belongs to the part before.
-            lines.seek(begin - 1)
-            position += len(lines.readline()) - 1
-        while position < end and (line := lines.readline()):
-            try:
-                row = orjson.loads(line)
-                seen = compared(row)
-                if not isinstance(row["id"], str):
-                    raise TypeError("its id is no text")
-                if not isinstance(row.setdefault("version", 1), int):
-                    raise TypeError("its version is no number")
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise UnreadableFileError(
-                    file, f"the line at byte {position} is no record ({type(error).__name__}: {error})"
-                ) from error
-            yield position, row, seen
-            position += len(line)
 
 
 def _code(seen: Compared) -> int:
@@ -130,7 +88,7 @@ def band_keys(texts: list[str], codes: npt.NDArray[np.uint8], settings: Duplicat
     Texts of another shape or unit get other keys. Two different bands share a key in one of 2**32 cases; the pairs
     that come of it are verified like all others.
     """
-    signatures = np.empty((len(texts), settings.hashes), np.uint32)
+    signatures = np.zeros((len(texts), settings.hashes), np.uint32)
     for unit in Unit:
         chosen = np.flatnonzero((codes % len(Unit) == unit) & (codes != NO_TEXT))
         tokens = [_tokens(texts[index], unit) for index in chosen]

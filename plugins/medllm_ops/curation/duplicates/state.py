@@ -18,7 +18,7 @@ from medllm_ops.curation.duplicates.known import KNOWN_ROWS, Change, Contents, K
 from medllm_ops.curation.duplicates.links import Links, Texts, link, write_texts
 from medllm_ops.curation.duplicates.settings import DuplicateSettings
 from medllm_ops.curation.duplicates.verify import TextTables
-from medllm_ops.curation.duplicates.workers import Run
+from medllm_ops.curation.workers import Run
 
 
 @dataclass(frozen=True, slots=True)

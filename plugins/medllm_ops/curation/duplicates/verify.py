@@ -16,7 +16,7 @@ from medllm_ops.curation.duplicates.clusters import Union
 from medllm_ops.curation.duplicates.normalise import Unit
 from medllm_ops.curation.duplicates.settings import DuplicateSettings
 from medllm_ops.curation.duplicates.signatures import unit_of
-from medllm_ops.curation.duplicates.workers import Job, Run
+from medllm_ops.curation.workers import Job, Run
 
 PAIRS_A_JOB: Final = 20_000
 SKIPPED: Final = -1.0
