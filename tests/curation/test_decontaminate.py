@@ -271,7 +271,7 @@ def test_workers_change_no_byte(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_slots_that_two_runs_share_are_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medllm_ops.curation.overlap._slots_of", lambda runs: runs[0].astype("int64") * 0)
+    monkeypatch.setattr("medllm_ops.curation.overlap._slots_of", lambda hashes: hashes.astype("int64") * 0)
     items = list(enumerate(read_items(SETS / "plain.txt")))
     index = GramIndex(items, Gram(size=13, shortest=8), ("question",), words=True)
     texts = [words_of("one two three four five six seven eight nine"), words_of(items[0][1].texts[0][1])]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Final, NamedTuple, TypeAlias
@@ -12,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from medllm_ops.curation.duplicates.normalise import nfkc
 from medllm_ops.curation.evalsets import FIELDS, Item
 from medllm_ops.curation.evalsets import Field as ItemField
+from medllm_ops.curation.grams import Codes, character_codes, run_hashes, word_codes
 
 Tokens: TypeAlias = Sequence[str]
 
@@ -25,8 +26,7 @@ _WORDS: Final = re.compile(f"[^\\W_{_UNSPACED}]+")
 _ASCII_WORDS: Final = bytes(ord(chr(c).lower()) if chr(c).isalnum() else 32 for c in range(128)) + bytes(
     range(128, 256)
 )
-_SLOTS: Final = 1 << 24
-_FACTOR: Final = np.uint64(0x9E3779B185EBCA87)
+_SLOT_BITS: Final = 24
 
 
 class Gram(BaseModel):
@@ -80,7 +80,7 @@ def is_unspaced(text: str) -> bool:
 
 
 def _folded(text: str) -> str:
-    return (text if text.isascii() else unicodedata.normalize("NFKC", text)).lower()
+    return (text if text.isascii() else nfkc(text)).lower()
 
 
 class Found(NamedTuple):
@@ -151,18 +151,17 @@ class GramIndex:
 
     @cached_property
     def _slots(self) -> npt.NDArray[np.bool_]:
-        slots = np.zeros(_SLOTS, bool)
+        slots = np.zeros(1 << _SLOT_BITS, bool)
         firsts: list[Tokens] = [first.split(" ") if self._words else first for first in self._sizes]
-        codes = self._codes(firsts).reshape(len(firsts), self._gram.shortest)
-        slots[_slots_of(codes.T)] = True
+        # Each is as long as the shortest: of the runs of all of them in a row, those that begin where one begins.
+        hashes = run_hashes(self._codes(firsts), self._gram.shortest)[:: self._gram.shortest]
+        slots[_slots_of(hashes)] = True
         return slots
 
-    def _codes(self, texts: Sequence[Tokens]) -> npt.NDArray[np.uint64]:
+    def _codes(self, texts: Sequence[Tokens]) -> Codes:
         if self._words:
-            codes = np.array([hash(token) for tokens in texts for token in tokens], np.int64)
-            return codes.view(np.uint64)
-        joined = "".join(str(text) for text in texts)
-        return np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+            return word_codes([token for tokens in texts for token in tokens])
+        return character_codes("".join(str(text) for text in texts))
 
     def find(self, texts: Sequence[Tokens]) -> list[list[Found]]:
         """The n-grams of the index in each text of a batch."""
@@ -172,9 +171,7 @@ class GramIndex:
         if not self._numbers or lengths.sum() < shortest:
             return found
         ends = np.cumsum(lengths)
-        codes = self._codes(texts)
-        runs = [codes[offset : len(codes) - shortest + 1 + offset] for offset in range(shortest)]
-        places = np.flatnonzero(self._slots[_slots_of(runs)])
+        places = np.flatnonzero(self._slots[_slots_of(run_hashes(self._codes(texts), shortest))])
         owners = np.searchsorted(ends, places, side="right")
         inside = places + shortest <= ends[owners]
         begins = places - (ends - lengths)[owners]
@@ -187,13 +184,6 @@ class GramIndex:
         return found
 
 
-def _slots_of(runs: Iterable[npt.NDArray[np.uint64]]) -> npt.NDArray[np.int64]:
-    """A slot for each run of tokens, of which the first, the second … are given.
-
-    Two runs may share one: what is found there is looked at again.
-    """
-    first, *others = runs
-    mixed: npt.NDArray[np.uint64] = first * _FACTOR
-    for codes in others:
-        mixed = (mixed ^ (mixed >> np.uint64(31)) ^ codes) * _FACTOR
-    return (mixed >> np.uint64(40)).astype(np.int64)
+def _slots_of(hashes: Codes) -> npt.NDArray[np.int64]:
+    """A slot for each run of tokens. Two runs may share one: what is found is looked at again."""
+    return (hashes >> np.uint64(64 - _SLOT_BITS)).astype(np.int64)

@@ -1,3 +1,4 @@
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -5,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medllm_ops.curation.duplicates.normalise import Shape, Unit, compared, content_hash, normalised
+from medllm_ops.curation.duplicates.normalise import Shape, Unit, compared, content_hash, nfkc, normalised
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,11 @@ def test_any_text_is_normalised_and_compared(text: str) -> None:
     assert "\n" not in found.text
     assert "  " not in found.text
     assert found.text == found.text.strip(" ")
+
+
+@given(st.text() | st.text(st.sampled_from("，：；？！（）％　＝ﬁ①℃\u0338\u0301e=é")))
+def test_nfkc(text: str) -> None:
+    assert nfkc(text) == unicodedata.normalize("NFKC", text)
 
 
 def test_punctuation_is_not_compared(text_row: Callable[..., Any]) -> None:

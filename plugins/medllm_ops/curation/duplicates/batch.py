@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from medllm_ops.curation.duplicates.bands import Keys
-from medllm_ops.curation.duplicates.hashes import Indices, as_bytes, as_hashes, numbered
+from medllm_ops.curation.duplicates.hashes import Indices, as_bytes, as_hashes, numbered, whole
 from medllm_ops.curation.duplicates.signatures import ROWS
 from medllm_ops.curation.workers import Job
 
@@ -69,7 +69,7 @@ def read_batch(parts: Sequence[Job], counts: Sequence[int]) -> Batch:
     Of rows with the same id the one of the highest version stands for it, then one not retracted, then the one of the
     lowest content hash.
     """
-    ids = _column(parts, "id").cast(pa.large_string()).combine_chunks()
+    ids = whole(_column(parts, "id"))
     order = pc.sort_indices(ids).to_numpy().astype(np.uint32)
     ids = ids.take(pa.array(order))
     hashes = as_bytes(_column(parts, "content"))

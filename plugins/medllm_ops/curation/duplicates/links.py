@@ -16,7 +16,7 @@ from medllm_ops.curation.duplicates.clusters import Union
 from medllm_ops.curation.duplicates.hashes import CONTENT, Indices, as_bytes, as_hashes, places, whole
 from medllm_ops.curation.duplicates.known import KNOWN_ROWS, Known
 from medllm_ops.curation.duplicates.settings import DuplicateSettings
-from medllm_ops.curation.duplicates.signatures import NO_TEXT, ROWS
+from medllm_ops.curation.duplicates.signatures import NO_TEXT, ROWS, text_column
 from medllm_ops.curation.duplicates.verify import Similarities, accepted, similarities
 from medllm_ops.curation.workers import Run
 
@@ -146,7 +146,7 @@ def write_texts(file: Path, texts: list[str]) -> None:
     """Write remembered texts as a table that :class:`Texts` can name."""
     schema = pa.schema([ROWS.field("text")])
     with pa.ipc.new_file(str(file), schema) as writer:
-        writer.write_batch(pa.record_batch([pa.array(texts, pa.string())], schema))
+        writer.write_batch(pa.record_batch([text_column(texts)], schema))
 
 
 def _by_component(candidates: Packed) -> Packed:

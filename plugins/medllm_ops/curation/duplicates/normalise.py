@@ -23,7 +23,11 @@ _UNSPACED = "\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U00
 _SPACE_BESIDE_UNSPACED = re.compile(f"(?<=[{_UNSPACED}]) | (?=[{_UNSPACED}])")
 _NO_WORD = re.compile(r"[\W_]+")
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
+_FULL_WIDTH = tuple(zip("，：；？！（）％　", ",:;?!()% ", strict=True))
+_USUAL_MARKS = "。、“”《》"
+_ASCII_NO_WORD = bytes(c for c in range(128) if not chr(c).isalnum())
 # Of ASCII bytes; those of other characters stay as they are.
+_SPACES = re.compile(b"  +")
 _TO_WORDS = bytes(c if c >= 128 or chr(c).isalnum() else 32 for c in range(256))
 _TO_LOWER = bytes(c if c >= 128 else 32 if chr(c).isspace() else ord(chr(c).lower()) for c in range(256))
 # The first bytes, in UTF-8, of U+3000 to U+9FFF: counting them is a hundred times faster than a regular expression.
@@ -65,7 +69,7 @@ def normalised(text: str) -> str:
     """The text that decides whether two turns are equal."""
     if text.isascii():
         return _single_spaces(text.encode().translate(_TO_LOWER)).decode()
-    text = unicodedata.normalize("NFKC", text).lower()
+    text = nfkc(text).lower()
     words = text.split()
     joined = "".join(words)
     unspaced = _unspaced(joined)
@@ -73,6 +77,16 @@ def normalised(text: str) -> str:
         return joined
     text = " ".join(words)
     return _SPACE_BESIDE_UNSPACED.sub("", text) if unspaced else text
+
+
+def nfkc(text: str) -> str:
+    """As ``unicodedata.normalize("NFKC", text)``, twenty times as fast for Chinese.
+
+    It is fast for a text that is normalised but for the full-width punctuation that stands in every sentence.
+    """
+    for wide, narrow in _FULL_WIDTH:
+        text = text.replace(wide, narrow)
+    return unicodedata.normalize("NFKC", text)
 
 
 def _unspaced(text: str) -> int:
@@ -112,7 +126,11 @@ def content_hash(row: Mapping[str, Any]) -> str:
 
 
 def _characters(text: str) -> str:
-    return _NO_WORD.sub("", text)
+    data = text.encode("utf-8", "surrogatepass").translate(None, _ASCII_NO_WORD)
+    text = data.decode("utf-8", "surrogatepass")
+    for mark in _USUAL_MARKS:
+        text = text.replace(mark, "")
+    return text if text.isalnum() else _NO_WORD.sub("", text)
 
 
 def _words(text: str) -> str:
@@ -123,7 +141,5 @@ def _words(text: str) -> str:
 
 
 def _single_spaces(data: bytes) -> bytes:
-    """As ``b" ".join(data.split())`` where all white space is spaces; that takes three times as long."""
-    while b"  " in data:
-        data = data.replace(b"  ", b" ")
-    return data.strip(b" ")
+    """As ``b" ".join(data.split())`` where all white space is spaces; that takes twice as long."""
+    return (_SPACES.sub(b" ", data) if b"  " in data else data).strip(b" ")

@@ -133,7 +133,7 @@ def _table(state: State, sets: Sequence[str]) -> pa.Table:
     again = batch.again.astype(np.int64)
     if not len(again):
         return main
-    ids = whole(batch.column("id").take(pa.array(again))).cast(pa.large_string())
+    ids = whole(batch.column("id").take(pa.array(again)))
     stands = places(ids, batch.ids)
     names = state.links.names.take(pa.array(state.links.cluster[batch.content[stands]]))
     more = pa.table(
