@@ -59,7 +59,8 @@ _CLOSING = re.compile(
     r"Yours (?:faithfully|truly)|Respectfully(?: yours)?|Cordially),?[ ]{0,3}\n\s{0,4}"
 )
 _CLOSING_GATES = ("incerely", "egards", "wishes", "aithfully", "truly", "espectfully", "ordially")
-_FORM = re.compile(r"(?<![A-Za-z⟨\-] )(?<![A-Za-z⟨\-])(?:[Nn]ame|NAME|Patient|PATIENT|Pt)$")
+_FORM = re.compile(r"(?:(?<![A-Za-z⟨\-] )(?<![A-Za-z⟨\-])(?:Name|NAME|Patient|PATIENT|Pt)|[\"']name[\"'])$")
+_QUOTES = "\"”'"
 _NEXT_FIELD = re.compile(
     r"[\s,;|/(\"”']{0,6}(?:Age|Sex|Gender|DOB|D\.O\.B|Date of birth|Born|MRN|Phone|Tel|Mobile|E-?mail|Address|"
     r"Patient ID|SSN|Hospital No|Room|Ward|[MF]\b|\d{1,3}[ \-]?(?:y|yo|yrs?|years?|M|F)\b|⟨)",
@@ -99,8 +100,8 @@ def latin_names(text: str) -> Iterator[Span]:
     """Names behind a label, in the address or at the end of a letter, and in the head of a form."""
     if ":" in text or "：" in text:
         for colon in _COLON.finditer(text):
-            before = text[max(0, colon.start() - _LONGEST_LABEL) : colon.start()].rstrip(" \"”'")
-            if before.lower().endswith(_LABEL_ENDS):
+            before = text[max(0, colon.start() - _LONGEST_LABEL) : colon.start()].rstrip(" ")
+            if before.rstrip(_QUOTES).lower().endswith(_LABEL_ENDS):
                 yield from _behind(text, colon.end(), before)
     if " by " in text:
         for by in _BY.finditer(text):
@@ -117,7 +118,7 @@ def latin_names(text: str) -> Iterator[Span]:
 
 def _behind(text: str, start: int, before: str) -> Iterator[Span]:
     """A name at ``start`` behind a colon, if what is ``before`` the colon is a label."""
-    alone = latin_label(before)
+    alone = latin_label(before.rstrip(_QUOTES))
     if alone is not None:
         yield from _at(text, start, "name.label", alone=alone)
     elif _FORM.search(before):
