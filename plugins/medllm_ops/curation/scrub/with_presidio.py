@@ -14,6 +14,7 @@ from typing import Any
 
 from medllm_ops.curation.scrub.finding import Span
 from medllm_ops.curation.scrub.surroundings import measured, registered
+from medllm_ops.errors import MedllmError
 
 _IBAN = re.compile(r"\d\d(?:[ \-]?[A-Z\d]{4}){2,7}(?:[ \-]?[A-Z\d]{1,3})?(?![A-Za-z\d])")
 _SOCIAL_SECURITY = re.compile(r"\d\d\d-\d{2}-\d{4}(?![A-Za-z\d]|[.\-/]\d)")
@@ -23,13 +24,21 @@ _JOINED = frozenset("0123456789.-/_")
 
 @cache
 def _recognisers() -> dict[str, Any]:
-    from presidio_analyzer.predefined_recognizers import IbanRecognizer, UsSsnRecognizer
-
+    try:
+        from presidio_analyzer.predefined_recognizers import IbanRecognizer, UsSsnRecognizer
+    except ImportError as error:
+        raise MedllmError(
+            f"scrubbing asks presidio, which cannot be imported ({error}): install presidio-analyzer, "
+            "or set presidio: false in the section scrub of curation.yaml"
+        ) from error
     return {"IBAN_CODE": IbanRecognizer(), "US_SSN": UsSsnRecognizer()}
 
 
 def bank_and_social_security(text: str) -> Iterator[Span]:
-    """International bank account numbers and American social security numbers, without a label."""
+    """International bank account numbers and American social security numbers, without a label.
+
+    :raises MedllmError: if presidio is asked and is not installed.
+    """
     for match in _IBAN.finditer(text):
         start = match.start() - 2
         if start < 0 or not _COUNTRY.search(text[max(0, start - 1) : match.start()]):
