@@ -351,7 +351,7 @@ def run_peer(name: str, source: Path, truth: Truth, work: Path, workers: int) ->
     )
     if installed.returncode:
         return {"not installed": installed.stderr.strip().splitlines()[-1]}
-    program = work / f"{name}.py"
+    program = work / f"run_{name}.py"
     program.write_text(script)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "HF_DATASETS_CACHE": str(work / "cache")}
     out = work / name

@@ -6,10 +6,11 @@ holds most of an item, common or not.
 
 from __future__ import annotations
 
+import pickle
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -90,10 +91,16 @@ class Index:
         return sum(unit.counts[item] for unit in self.units)
 
 
-@lru_cache(maxsize=2)
-def _index(files: tuple[str, ...], hashes: tuple[str, ...], settings: DecontaminationSettings) -> Index:
-    """One index for all jobs of a worker; ``hashes`` are there so that a changed file is read again."""
-    return Index([Path(file) for file in files], settings)
+_loaded: dict[str, Index] = {}
+"""The index of the step that is taken, by its file."""
+
+
+def _load(file: str) -> Index:
+    """The index that the step wrote, read once by each worker."""
+    if file not in _loaded:
+        _loaded.clear()
+        _loaded[file] = pickle.loads(Path(file).read_bytes())
+    return _loaded[file]
 
 
 def decontaminate(
@@ -116,13 +123,16 @@ def decontaminate(
     if twice := [name for name, count in names.items() if count > 1]:
         raise MedllmError(f"two evaluation sets are named {twice[0]}: rename one, so that reports can tell them apart")
     evalsets = sorted(evalsets, key=lambda path: path.name)
-    named = tuple(str(path.absolute()) for path in evalsets)
-    index = _index(named, tuple(file_hash(path) if path.is_file() else "" for path in evalsets), settings)
+    index = Index(evalsets, settings)
     with whole_directory(out) as folder, workers(worker_count, runner) as run:
         work = folder / "work"
         work.mkdir()
-        jobs = [{**job, "evalsets": named} for job in parts(files, work, settings)]
+        stored = work / "index.pickle"
+        stored.write_bytes(pickle.dumps(index, pickle.HIGHEST_PROTOCOL))
+        _loaded[str(stored.absolute())] = index
+        jobs = [{**job, "index": str(stored.absolute())} for job in parts(files, work, settings)]
         counts = run(find_overlaps, jobs)
+        _loaded.clear()
         found = [work / f"{Path(job['out']).name}.jsonl" for job in jobs]
         frequency = _frequency(found)
         sets = list(files)
@@ -138,17 +148,13 @@ def decontaminate(
         write_json(folder / "ledger.json", [entry.check().to_row()])
         write_json(folder / "report.json", _report(evalsets, index, frequency, removed, settings))
         write_json_lines(folder / "removed.jsonl", ({**row, "item": row["item"][1]} for row in removed))
-        for path in found:
-            path.unlink()
-        work.rmdir()
+        shutil.rmtree(work)
     return Decontamination(out)
 
 
 def find_overlaps(job: Job) -> int:
     """Write the n-grams of evaluation sets in the rows of one part to ``<out>.jsonl``; return its number of rows."""
-    settings = DecontaminationSettings.model_validate(job["settings"])
-    files = job["evalsets"]
-    index = _index(tuple(files), tuple(file_hash(Path(file)) for file in files), settings)
+    index = _load(job["index"])
     rows = 0
     with Path(f"{job['out']}.jsonl").open("wb") as file:
         batch: list[tuple[int, str, str]] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -145,6 +145,10 @@ class GramIndex:
     @cached_property
     def _keys(self) -> list[str]:
         return list(self._numbers)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Slots are by hashes that another process does not share.
+        return {name: value for name, value in vars(self).items() if name not in ("_slots", "_keys")}
 
     def __len__(self) -> int:
         return len(self._numbers)

@@ -38,7 +38,7 @@ class DuplicateSettings(BaseModel):
         description="Chinese and Japanese texts.",
     )
     # A pair of candidate similarity s meets in a band with probability 1 - (1 - s^rows)^bands (Leskovec, Rajaraman,
-    # Ullman, Mining of Massive Datasets, section 3.4.2): 0.98 at s = 0.57, which is 10 % of the words changed,
+    # Ullman, Mining of Massive Datasets, section 3.4.2): 0.97 at s = 0.57, which is 10 % of the words changed,
     # and 0.9999 at 0.73, which is 5 %.
     bands: int = Field(default=32, ge=1, le=256, description="Bands of the MinHash signature.")
     rows: int = Field(default=4, ge=2, le=32, description="Hashes in each band; bands x rows are computed.")

@@ -166,6 +166,8 @@ class SignatureFolder:
             database.execute(f"CREATE INDEX IF NOT EXISTS {name} ON rows ({column})")
 
     def _rows(self, column: str, values: pa.Array) -> pa.Table:
+        if self.empty:
+            return KNOWN_ROWS.empty_table()
         with self._database() as database:
             _want(database, pc.unique(values).to_pylist())
             found = database.execute(
