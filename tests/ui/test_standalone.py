@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,7 +143,9 @@ def start_up(tmp_path: Path, port: int) -> subprocess.Popen[str]:
     """`make up`, as far as its first line."""
     environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "airflow"), "MEDLLM_AIRFLOW_PORT": str(port)}
     command = [sys.executable, "-m", "medllm_ops.ui.standalone"]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    # Where the tests run in a shell's background, Ctrl-C is ignored by all that they start.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, preexec_fn=heed)
     assert process.stdout is not None
     assert "starting Airflow" in process.stdout.readline()
     return process
