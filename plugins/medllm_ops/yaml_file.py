@@ -1,12 +1,21 @@
-"""YAML without the traps of YAML 1.1: ``1e-4`` is a number, and a key that stands there twice is refused."""
+"""YAML without the traps of YAML 1.1: ``1e-4`` is a number, and a key that stands there twice is refused.
+
+Also what is wrong with it, in words.
+"""
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
+from pydantic import BaseModel, ValidationError
+
+MOST_SHOWN = 200
+"""Characters of a wrong value."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -36,3 +45,47 @@ def read_yaml(path: Path) -> Any:
     :raises UnicodeDecodeError: if it is not UTF-8.
     """
     return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+
+
+def problems_in_words(
+    error: ValidationError, model: type[BaseModel], prefix: str = "", hidden: Collection[str] = ()
+) -> str:
+    """All that is wrong with settings, in a sentence; for an unknown name, the one that was meant.
+
+    :param prefix: where the settings stand, if not at the top.
+    :param hidden: names of the model that nobody may write.
+    """
+    told = []
+    for problem in error.errors():
+        place = tuple(str(part) for part in problem["loc"])
+        where = ".".join(filter(None, (prefix, *place)))
+        if problem["type"] == "extra_forbidden":
+            names = [name for name in _names_at(model, place[:-1]) if name not in hidden]
+            close = difflib.get_close_matches(place[-1], names, n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]}?" if close else f" (there are {', '.join(names)})"
+            told.append(f"{where} is unknown{hint}")
+        elif problem["type"] == "missing":
+            told.append(f"{where} is missing")
+        else:
+            said = problem["msg"].removeprefix("Value error, ")
+            told.append(": ".join(filter(None, (where, f"{said} (got {_short(problem['input'])})"))))
+    return "; ".join(told)
+
+
+def _names_at(model: type[BaseModel], place: tuple[str, ...]) -> list[str]:
+    """The names that there are at a place of a model, whose mappings have any keys."""
+    here: Any = model
+    for part in place:
+        inner = here.model_fields[part].annotation if _is_model(here) and part in here.model_fields else here
+        candidates = [inner, *get_args(inner)]
+        here = next((one for one in candidates if _is_model(one)), inner)
+    return list(here.model_fields) if _is_model(here) else []
+
+
+def _short(value: Any) -> str:
+    told = repr(value)
+    return told if len(told) <= MOST_SHOWN else f"{told[: MOST_SHOWN - 1]}…"
+
+
+def _is_model(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 from collections import Counter
-from collections.abc import Iterable
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from medllm_ops.fetch.base import FetchSettings
 from medllm_ops.files import file_hash
 from medllm_ops.home import include
 from medllm_ops.sources.base import Source
-from medllm_ops.yaml_file import read_yaml
+from medllm_ops.yaml_file import problems_in_words, read_yaml
 
 NO_ENTRIES = ("curation.yaml",)
 """Files of the catalogue's folder that hold settings of another kind."""
@@ -85,7 +83,7 @@ class Entry(BaseModel):
         except ValidationError as error:
             wrong = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
             where = f"source {self.name}" if wrong & set(changes) else self._here
-            problems = _sentences(error, "settings", {(): list(model.model_fields)})
+            problems = problems_in_words(error, model, "settings")
             raise MedllmError(f"{where}: {problems}") from error
 
     @property
@@ -129,31 +127,7 @@ def read_entry(path: Path) -> Entry:
         raise MedllmError(f"{here} is not a mapping")
     if given := [name for name in _GIVEN if name in values]:
         raise MedllmError(f"{here}: leave {given[0]} out: a source is named by the name of its file")
-    known = [name for name in Entry.model_fields if name not in _GIVEN]
     try:
         return Entry.model_validate({**values, "name": path.stem, "file": path})
     except ValidationError as error:
-        problems = _sentences(error, "", {(): known, ("sample",): list(Sample.model_fields)})
-        raise MedllmError(f"{here}: {problems}") from error
-
-
-def _sentences(error: ValidationError, prefix: str, known: dict[tuple[str, ...], Iterable[str]]) -> str:
-    """All problems in words.
-
-    :param known: the names that there are, by where they stand.
-    """
-    told = []
-    for problem in error.errors():
-        place = tuple(str(part) for part in problem["loc"])
-        where = ".".join(filter(None, (prefix, *place)))
-        if problem["type"] == "extra_forbidden":
-            names = list(known.get(place[:-1], ()))
-            close = difflib.get_close_matches(place[-1], names, n=1, cutoff=0.5)
-            hint = f"; did you mean {close[0]}?" if close else f" (there are {', '.join(names)})"
-            told.append(f"{where} is unknown{hint}")
-        elif problem["type"] == "missing":
-            told.append(f"{where} is missing")
-        else:
-            said = problem["msg"].removeprefix("Value error, ")
-            told.append(f"{where}: {said} (got {problem['input']!r})")
-    return "; ".join(told)
+        raise MedllmError(f"{here}: {problems_in_words(error, Entry, hidden=_GIVEN)}") from error
