@@ -12,7 +12,7 @@ from plotly import graph_objects
 
 from medllm_ops.report.build import build_report
 from medllm_ops.report.html import change as loss_change
-from medllm_ops.report.html import count, decimal, duration, moment, plain, scientific
+from medllm_ops.report.page import count, decimal, duration, moment, plain, scientific
 
 Change = Callable[[str, Callable[[Any], Any]], None]
 ATTACK = '</td></script><script>document.title="taken"</script><img src=x onerror=alert(1)>{{ 7 * 7 }}'

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from medllm_ops.report.figure import to_json
 from medllm_ops.report.model import ModelLabel, Report, SourceFlow, StageFigures
 
 # Legible on white and on near black alike. A stage has one colour through the whole page.
@@ -22,8 +22,11 @@ _FATES = (
     ("train", "trained on", PRETRAIN),
     ("val", "held out", "#5eead4"),
     ("convert", "rejected in conversion", "#e2a05f"),
-    ("deduplicate", "duplicate or unused", "#cbb26a"),
-    ("split", "out in the split", "#b7a3c9"),
+    ("clean", "out in cleaning", "#cbb26a"),
+    ("deduplicate", "duplicate", "#b7a3c9"),
+    ("decontaminate", "overlaps with evaluation", "#c98fa8"),
+    ("split", "out in split and sample", "#8fb3c9"),
+    ("chunk", "too long, or its stage is off", "#a8b98a"),
     ("export", "out in the export", "#94a3b8"),
 )
 
@@ -50,7 +53,7 @@ def loss_curve(stage: StageFigures) -> str:
         )
     figure.update_xaxes(title="step", rangemode="tozero")
     figure.update_yaxes(title="loss (nats per token)")
-    return _json(figure, height=270)
+    return to_json(figure, height=270)
 
 
 def fates(flows: Sequence[SourceFlow]) -> str:
@@ -74,7 +77,7 @@ def fates(flows: Sequence[SourceFlow]) -> str:
     figure.update_layout(barmode="stack", bargap=0.35, hovermode="y unified")
     figure.update_xaxes(title="share of raw rows", ticksuffix=" %", range=[0, 101], dtick=20)
     figure.update_yaxes(autorange="reversed", ticksuffix="  ")
-    return _json(figure, height=120 + 38 * len(flows))
+    return to_json(figure, height=120 + 38 * len(flows))
 
 
 def _count(flow: SourceFlow, key: str) -> int:
@@ -118,19 +121,4 @@ def held_out(report: Report) -> str:
     figure.update_layout(hovermode="y unified")
     figure.update_xaxes(title="held-out loss (nats per token)")
     figure.update_yaxes(autorange="reversed", ticksuffix="  ", categoryorder="array", categoryarray=names)
-    return _json(figure, height=130 + 36 * len(names))
-
-
-def _json(figure: Any, height: int) -> str:
-    figure.update_layout(
-        template="none",
-        height=height,
-        margin={"l": 8, "r": 20, "t": 8, "b": 8},
-        font={"family": "inherit", "size": 13},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "xanchor": "left", "traceorder": "normal"},
-    )
-    figure.update_xaxes(title_font_size=13, automargin=True, fixedrange=True, showline=False, zeroline=False)
-    figure.update_yaxes(title_font_size=13, automargin=True, fixedrange=True, showline=False, zeroline=False)
-    return str(figure.to_json())
+    return to_json(figure, height=130 + 36 * len(names))

@@ -48,13 +48,13 @@ class Ledgers:
     """The ledger rows by the step that wrote them, each list in the order of the rows' way."""
 
     convert: dict[str, LedgerRow] = field(default_factory=dict)
-    deduplicate: list[LedgerRow] = field(default_factory=list)
-    split: list[LedgerRow] = field(default_factory=list)
+    curate: list[LedgerRow] = field(default_factory=list)
+    sets: list[LedgerRow] = field(default_factory=list)
     export: list[LedgerRow] = field(default_factory=list)
 
     def rows(self) -> list[LedgerRow]:
         """All of them, in order."""
-        return [*self.convert.values(), *self.deduplicate, *self.split, *self.export]
+        return [*self.convert.values(), *self.curate, *self.sets, *self.export]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def collect(directory: Path) -> Collected:
         parameters=parameters,
         wanted=wanted,
         model=_model(directory, plan, merges),
-        sources=source_flows(ledgers.convert, ledgers.deduplicate, ledgers.split, ledgers.export, sets),
+        sources=source_flows(ledgers.convert, ledgers.curate, ledgers.sets, ledgers.export, sets),
         sets=sets,
         ledger=ledgers.rows(),
         stages=stages,
@@ -169,7 +169,7 @@ def _ledgers(files: _RunFiles, sources: Iterable[str]) -> Ledgers:
     def rows(folder: str) -> list[LedgerRow]:
         return files.take(lambda ledger: [LedgerRow.model_validate(row) for row in ledger], folder, "ledger.json") or []
 
-    ledgers = Ledgers(deduplicate=rows("deduplicated"), split=rows("split"), export=rows("dataset"))
+    ledgers = Ledgers(curate=rows("curated"), sets=rows("sets"), export=rows("dataset"))
     for name in sources:
         if row := files.take(LedgerRow.model_validate, "convert", name, "ledger.json"):
             ledgers.convert[name] = row

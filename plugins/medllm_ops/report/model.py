@@ -22,7 +22,7 @@ Figure: TypeAlias = Annotated[float | None, BeforeValidator(_finite_or_none)]
 Point: TypeAlias = tuple[NonNegativeInt, Figure]
 # The models of a run, in the order they were made.
 ModelLabel: TypeAlias = Literal["base", "pretrain", "sft", "final"]
-DropStep: TypeAlias = Literal["convert", "deduplicate", "split", "export"]
+DropStep: TypeAlias = Literal["convert", "clean", "deduplicate", "decontaminate", "split", "chunk", "export"]
 
 
 class Part(BaseModel):
@@ -134,12 +134,23 @@ class IdentityFigures(Part):
 
 
 class LedgerRow(Part):
-    """The counts of one step, in rows: ``in`` = ``out`` + the sum of ``dropped``, which is by reason."""
+    """The counts of one step, in rows: ``in`` = ``out`` + the sum of ``dropped``, which is by reason.
+
+    ``source`` is the one that the row counts, where a step has a row for each. A step that cuts rows into pieces gives
+    ``pieces`` instead of ``out`` rows.
+    """
 
     step: str
+    source: str | None = None
     rows_in: NonNegativeInt = Field(alias="in")
     rows_out: NonNegativeInt = Field(alias="out")
     dropped: dict[str, NonNegativeInt]
+    pieces: NonNegativeInt | None = None
+
+    @property
+    def given(self) -> int:
+        """The rows that the next step takes."""
+        return self.rows_out if self.pieces is None else self.pieces
 
     @property
     def balances(self) -> bool:
@@ -163,9 +174,10 @@ class DataSet(Part):
 
 
 class SourceFlow(Part):
-    """The way of one source's rows: ``raw`` = ``train`` + ``val`` + everything in ``dropped`` (step, reason: rows).
+    """The way of one source's rows.
 
-    A count is None where its step was not run.
+    ``raw`` + ``cut`` = ``train`` + ``val`` + everything in ``dropped`` (step, reason: rows); ``cut`` is how many rows
+    more there are because long ones were cut into pieces. A count is None where its step was not run.
     """
 
     source: str
@@ -175,6 +187,7 @@ class SourceFlow(Part):
     train: NonNegativeInt | None
     val: NonNegativeInt | None
     dropped: dict[DropStep, dict[str, NonNegativeInt]]
+    cut: NonNegativeInt = 0
 
 
 class ServingFigures(Part):
