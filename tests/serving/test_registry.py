@@ -52,7 +52,7 @@ else:
     open("ready", "w").close()
 time.sleep(600)
 """
-DIES = "import sys; print('first line'); sys.exit('the last line')"
+DIES = "import sys; print('first line', flush=True); sys.exit('the last line')"
 
 
 def service(name: str = "demo", kind: Any = "endpoint", host: str = "127.0.0.1", port: int = 0) -> Service:
