@@ -91,6 +91,12 @@ def hold(storage: Storage, name: str, wait: float = 0, seconds: float = SECONDS)
         _try(lease.release, "given back")
 
 
+def is_held(storage: Storage, name: str, token: int) -> bool:
+    """Whether the lease on ``name`` that has this token is held at this moment."""
+    latest, holder = _latest(storage, name)
+    return latest == token and not _is_over(holder)
+
+
 def _keep_renewing(lease: Lease, done: threading.Event, every: float) -> None:
     while not done.wait(every):
         _try(lease.renew, "renewed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute  # used as pa.compute
 
 from medllm_ops.corpus import manifest as manifests
+from medllm_ops.corpus.changes import GONE
 from medllm_ops.corpus.manifest import CorpusError
-from medllm_ops.corpus.schema import CONTENT_NAMES, RECORDS, SCHEMAS, to_record
+from medllm_ops.corpus.schema import CONTENT_NAMES, RECORDS, SCHEMAS, to_line, to_record
 from medllm_ops.corpus.storage import Storage, open_storage
 from medllm_ops.corpus.table import Table
 from medllm_ops.files import to_json_line, write_whole
@@ -23,6 +25,20 @@ from medllm_ops.records import Record
 
 _EXPORTED = ("id", "title", "text", "language", "url", "version")
 _OPTIONAL = ("messages", "rejected_response", "retracted")
+_FEW_OF = 4
+"""Up to one in so many rows are taken one by one; more are read with those between them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What happened to the records of a source between two versions.
+
+    ``changed`` are the ids of those that live and of which there is a fact; None stands for all that live. ``gone`` are
+    the ids of those that live no more; one that came and went between the versions is among them.
+    """
+
+    changed: pa.Array | None
+    gone: pa.Array
 
 
 def corpus_url(url: str | None = None) -> str:
@@ -88,6 +104,62 @@ class Snapshot:
             if found:
                 return found
         raise CorpusError(f"{self.storage.url}, version {self.version}: nothing is known of {record_id!r}")
+
+    def facts(self, source: str) -> int:
+        """How many facts there are about a source's records; those of an earlier version are the first of them."""
+        return self.table(source, "events").rows()
+
+    def changes(self, source: str, since: int = 0, facts: int | None = None) -> Difference:
+        """What happened to a source's records since an earlier version; it reads the facts since then, no others.
+
+        :param since: the earlier version's number; 0: since there is a corpus.
+        :param facts: how many facts it had, which must be given if it was cleaned away.
+        :raises CorpusError: if there is no such version.
+        """
+        if facts is None:
+            facts = Snapshot(self.storage, since).facts(source)
+        if not facts:
+            return Difference(None, pa.array([], pa.string()))
+        read = self.table(source, "events").scan(("id", "event"), narrow=True, skip=facts)
+        events = pa.Table.from_batches(read, pa.schema([("id", pa.string()), ("event", pa.string())]))
+        last = events.group_by("id", use_threads=False).aggregate([("event", "last")])
+        is_gone = pa.compute.is_in(last["event_last"], value_set=pa.array(sorted(GONE)))
+        ids = last["id"].combine_chunks()
+        return Difference(ids.filter(pa.compute.invert(is_gone)), ids.filter(is_gone))
+
+    def lines(self, source: str, ids: pa.Array | None = None, since: int = 0) -> Iterator[bytes]:
+        """Living records as lines of ``records.jsonl``, retracted ones too, in no particular order.
+
+        :param ids: only these; None: all.
+        :param since: a version after which these records were written; it is not looked for where they are if it is
+            still there and its tables were not joined since.
+        """
+        table = self.table(source, "records")
+        if ids is None:
+            batches: Iterator[Any] = table.scan(CONTENT_NAMES, "deleted IS NULL")
+        else:
+            batches = self._changed(table, ids, self._earlier(source, since))
+        for batch in batches:
+            for row in batch.to_pylist():
+                yield to_line(row, source)
+
+    def _changed(self, table: Table, ids: pa.Array, earlier: Table | None) -> Iterator[Any]:
+        where, places, looked_at = "deleted IS NULL", [], 0
+        for batch in table.scan(("id",), where, narrow=True, row_ids=True, beside=earlier):
+            looked_at += len(batch)
+            places.append(batch["_rowid"].filter(pa.compute.is_in(batch["id"], value_set=ids)))
+        found = pa.chunked_array(places, pa.uint64())
+        if len(found) * _FEW_OF <= looked_at:
+            yield from table.in_order(CONTENT_NAMES, found)
+            return
+        for batch in table.scan(CONTENT_NAMES, where, beside=earlier):
+            yield batch.filter(pa.compute.is_in(batch["id"], value_set=ids))
+
+    def _earlier(self, source: str, since: int) -> Table | None:
+        try:
+            return Snapshot(self.storage, since).table(source, "records") if since else None
+        except CorpusError:  # cleaned away
+            return None
 
     def files(self, source: str) -> list[dict[str, Any]]:
         """The raw files that were applied, in order, with their ledgers."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 import pyarrow as pa
 
+from medllm_ops.files import to_json_line
 from medllm_ops.records import Dialogue, Document, Message, Preference, Record
 
 CONTENT = [
@@ -92,3 +93,16 @@ def to_record(row: dict[str, object], source: str) -> Record:
         rejected_response=row["rejected_response"],  # type: ignore[arg-type]
         **common,  # type: ignore[arg-type]
     )
+
+
+def to_line(row: dict[str, object], source: str) -> bytes:
+    """A row of the table ``records`` as the line of ``records.jsonl`` that its record is, with its newline."""
+    if row["messages"] is not None:
+        messages: object = orjson.Fragment(str(row["messages"]))
+    else:
+        messages = [{"role": "assistant", "content": row["text"]}]
+    line = {"id": row["id"], "messages": messages, "source": source}
+    line |= {key: row[key] for key in ("language", "title", "url", "licence", "version", "retracted")}
+    if row["rejected_response"] is not None:
+        line["rejected_response"] = row["rejected_response"]
+    return to_json_line(line)

@@ -70,17 +70,36 @@ class Table:
             return int(self._data.count_rows(where)) if self.version else 0
 
     def scan(
-        self, columns: Sequence[str], where: str | None = None, *, narrow: bool = False, row_ids: bool = False
+        self,
+        columns: Sequence[str],
+        where: str | None = None,
+        *,
+        narrow: bool = False,
+        row_ids: bool = False,
+        skip: int = 0,
+        beside: Table | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """The rows in batches, in bounded memory, in the table's order.
 
         :param narrow: these columns hold little, so that a batch may have more rows.
         :param row_ids: add the column ``_rowid``, for :meth:`in_order`.
+        :param skip: leave so many rows out at the begin, unread.
+        :param beside: another version of the table: leave out, unread, the fragments that it has, too. What was
+            written since then is in the others; so are older rows, once fragments were joined.
         """
-        if self.version:
-            rows = _NARROW_BATCH_ROWS if narrow else _BATCH_ROWS
-            with self._said("read"):
-                yield from self._scanner(columns, where, batch_size=rows, with_row_id=row_ids).to_batches()
+        if not self.version:
+            return
+        options: dict[str, Any] = {"batch_size": _NARROW_BATCH_ROWS if narrow else _BATCH_ROWS, "with_row_id": row_ids}
+        with self._said("read"):
+            if beside is not None and beside.version:
+                known = {_files(fragment.metadata) for fragment in beside._data.get_fragments()}
+                new = [one for one in self._data.get_fragments() if _files(one.metadata) not in known]
+                if not new:
+                    return
+                options["fragments"] = new
+            if skip:
+                options["offset"] = skip
+            yield from self._scanner(columns, where, **options).to_batches()
 
     def _scanner(self, columns: Sequence[str], where: str | None, **options: Any) -> Any:
         return self._data.scanner(columns=list(columns), filter=where, **options, **_SCAN)
@@ -233,7 +252,11 @@ class Table:
 
 
 def _fragments(metadata: Iterable[Any]) -> set[_Fragment]:
-    return {(tuple(file.path for file in one.files), str(one.deletion_file)) for one in metadata}
+    return {(_files(one), str(one.deletion_file)) for one in metadata}
+
+
+def _files(metadata: Any) -> tuple[str, ...]:
+    return tuple(file.path for file in metadata.files)
 
 
 def quoted(text: str) -> str:
