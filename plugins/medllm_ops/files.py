@@ -64,6 +64,21 @@ def whole_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+@contextmanager
+def work_beside(path: Path) -> Iterator[Path]:
+    """A folder beside ``path`` for what is needed until the block ends; one that a killed process left is removed."""
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.work"):
+        shutil.rmtree(leftover)
+    work = path.with_name(f".{path.name}.{os.getpid()}.work")
+    work.mkdir()
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
 def remove_parts(path: Path) -> None:
     """Remove what killed writers of ``path`` left beside it."""
     name = glob.escape(path.name)
@@ -84,7 +99,7 @@ def make_once(out: Path, inputs: Any, make: Callable[[Path], Any]) -> bool:
     :return: whether it was made now.
     :raises MedllmError: if ``out`` is there and was not made by this function: it would be lost.
     """
-    key = text_hash(to_json_line([inputs, _code_hash()]).decode())
+    key = text_hash(to_json_line([inputs, code_hash()]).decode())
     mark = out / "key.json"
     if mark.is_file() and read_json(mark)["key"] == key:
         return False
@@ -97,10 +112,13 @@ def make_once(out: Path, inputs: Any, make: Callable[[Path], Any]) -> bool:
 
 
 @cache
-def _code_hash() -> str:
+def code_hash(*places: str) -> str:
+    """A hash of the code that makes data, or of some files and folders of this package."""
     root = Path(__file__).parent
-    folders = ("sources", "curation", "datasets")
-    files = [root / "records.py", *(path for folder in folders for path in sorted((root / folder).glob("*.py")))]
+    files: list[Path] = []
+    for place in places or ("records.py", "sources", "curation", "datasets"):
+        path = root / place
+        files += [path] if path.is_file() else sorted(path.rglob("*.py"))
     return text_hash("".join(file_hash(path) for path in files))
 
 

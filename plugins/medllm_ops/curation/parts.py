@@ -35,11 +35,8 @@ def parts(files: Mapping[str, Path], folder: Path, settings: BaseModel, size: in
     return jobs
 
 
-def rows_of(job: Job) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of the lines that begin in a job's range, each with the byte where its line begins.
-
-    :raises UnreadableFileError: naming the file and the position of a line that is no record.
-    """
+def lines_of(job: Job) -> Iterator[tuple[int, bytes]]:
+    """The lines that begin in a job's range, each with the byte where it begins."""
     begin, end = job["begin"], job["end"]
     with Path(job["file"]).open("rb") as lines:
         position = begin
@@ -48,13 +45,23 @@ def rows_of(job: Job) -> Iterator[tuple[int, dict[str, Any]]]:
             lines.seek(begin - 1)
             position += len(lines.readline()) - 1
         while position < end and (line := lines.readline()):
-            try:
-                yield position, _record(orjson.loads(line))
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise UnreadableFileError(
-                    job["file"], f"the line at byte {position} is no record ({type(error).__name__}: {error})"
-                ) from error
+            yield position, line
             position += len(line)
+
+
+def rows_of(job: Job) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of the lines that begin in a job's range, each with the byte where its line begins.
+
+    :raises UnreadableFileError: naming the file and the position of a line that is no record.
+    """
+    for position, line in lines_of(job):
+        try:
+            row = _record(orjson.loads(line))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UnreadableFileError(
+                job["file"], f"the line at byte {position} is no record ({type(error).__name__}: {error})"
+            ) from error
+        yield position, row
 
 
 def _record(row: dict[str, Any]) -> dict[str, Any]:

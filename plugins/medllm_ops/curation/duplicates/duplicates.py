@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import glob
-import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +15,7 @@ from medllm_ops.curation.duplicates.signatures import sketch
 from medllm_ops.curation.duplicates.state import next_state
 from medllm_ops.curation.parts import parts
 from medllm_ops.curation.workers import Runner, workers
-from medllm_ops.files import whole_directory
+from medllm_ops.files import whole_directory, work_beside
 
 
 def deduplicate(
@@ -42,7 +38,7 @@ def deduplicate(
     :raises UnreadableFileError: naming the file and the position of a line that is no record.
     """
     known = Nothing() if known is None else known
-    with _work_beside(out) as work, workers(worker_count, runner) as run:
+    with work_beside(out) as work, workers(worker_count, runner) as run:
         jobs = parts(files, work, settings)
         batch = read_batch(jobs, run(sketch, jobs))
         state = next_state(batch, known, pa.array(sorted(set(gone)), pa.string()), settings, run, work)
@@ -50,18 +46,3 @@ def deduplicate(
             write_result(folder, state, list(files))
         known.apply(state.change())
     return Duplicates(out)
-
-
-@contextmanager
-def _work_beside(out: Path) -> Iterator[Path]:
-    """A folder for what is needed until the end only; one that a killed process left is removed."""
-    out = out.absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in out.parent.glob(f".{glob.escape(out.name)}.*.work"):
-        shutil.rmtree(leftover)
-    work = out.with_name(f".{out.name}.{os.getpid()}.work")
-    work.mkdir()
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
