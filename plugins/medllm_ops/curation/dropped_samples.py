@@ -36,12 +36,12 @@ class DroppedSamples:
         self._seed = seed.to_bytes(8)
         self._kept: dict[Key, list[_Kept]] = {}
 
-    def offer(self, key: Key, digest: bytes, text: str, *, id: str, source: str | None, detail: str) -> None:  # noqa: A002
+    def offer(self, key: Key, digest: bytes, text: str, *, id: str, source: str, detail: str) -> None:  # noqa: A002
         """Consider a row; personal data are out of its excerpt whatever the settings of scrubbing say."""
         rank = xxhash.xxh3_128_digest(self._seed + digest)
         kept = self._kept.setdefault(key, [])
         if len(kept) < PER_REASON or rank <= kept[-1].rank:
-            self._keep(key, _Kept(rank, id, source or "", detail, excerpt(text)))
+            self._keep(key, _Kept(rank, id, source, detail, excerpt(text)))
 
     def merge(self, other: DroppedSamples) -> None:
         """Take in what another one of the same seed kept."""

@@ -19,8 +19,9 @@ from medllm_ops.curation.lines import characters_of, read_line, write_line
 from medllm_ops.curation.outcome import Outcome
 from medllm_ops.curation.parts import lines_of, parts
 from medllm_ops.curation.scrub import ReviewSample, scrub_for_review
-from medllm_ops.curation.segment import CLEAN, INDEX, READ, RETRACTED, SCRUB, Segment, marks_as_json
+from medllm_ops.curation.segment import CLEAN, READ, RETRACTED, SCRUB, Segment, marks_as_json
 from medllm_ops.curation.settings import CurationSettings
+from medllm_ops.curation.state.segment import INDEX
 from medllm_ops.curation.workers import Job, Run, Runner, workers
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import (
@@ -35,7 +36,6 @@ from medllm_ops.files import (
 
 _MOST_CHARACTERS: Final = 2**32 - 1
 _CODE: Final = ("curation/clean", "curation/scrub", "curation/lines.py", "curation/prepare.py")
-_DICTIONARIES: Final = ["source", "language", "licence", "step", "reason"]
 
 
 def prepare(
@@ -44,6 +44,7 @@ def prepare(
     settings: CurationSettings,
     *,
     gone: Iterable[str] = (),
+    full: bool = False,
     worker_count: int = 1,
     runner: Runner = "local",
 ) -> Segment:
@@ -54,6 +55,7 @@ def prepare(
     :param files: rows as ``convert`` writes them; rows of a source may stand in several files, and of several sources
         in one.
     :param gone: ids of rows that are no more, for the steps that know earlier segments.
+    :param full: whether rows of earlier segments that are not in the files are no more, either.
     :raises UnreadableFileError: if a file is missing.
     :raises MedllmError: if a file is named twice.
     """
@@ -62,8 +64,8 @@ def prepare(
         done = _work(named, work, settings, run)
         with whole_directory(out) as folder:
             _join(done, folder, settings.seed)
-            inputs = _inputs(named, done)
-            write_json(folder / "settings.json", {"fingerprint": row_wise_fingerprint(settings), "inputs": inputs})
+            settings_row = {"fingerprint": row_wise_fingerprint(settings), "full": full, "inputs": _inputs(named, done)}
+            write_json(folder / "settings.json", settings_row)
             with (folder / "gone.txt").open("w", encoding="utf-8", newline="\n") as lines:
                 lines.writelines(f"{id_}\n" for id_ in sorted(set(gone)))
     return Segment(out)
@@ -145,10 +147,18 @@ class _Part:
         self.digests = (self.digests + int.from_bytes(digest)) % 2**128
         read_marks: Counter[str] = Counter()
         row, fault = read_line(line, read_marks)
-        source = row.get("source")
         if fault:
             id_ = row.get("id", f"{self._name}:{position}")
-            self._drop(id_, source, digest, row, READ, fault.reason, fault.detail, line.decode("utf-8", "replace"))
+            self._drop(
+                id_,
+                row.get("source", ""),
+                digest,
+                row,
+                READ,
+                fault.reason,
+                fault.detail,
+                line.decode("utf-8", "replace"),
+            )
             return
         self._count(READ, row["source"], read_marks)
         if row["retracted"]:
@@ -185,7 +195,7 @@ class _Part:
         self._drop(row["id"], row["source"], digest, row, step, outcome.reason, outcome.detail, text)
 
     def _drop(
-        self, id_: str, source: str | None, digest: bytes, row: Any, step: str, reason: str, detail: str, text: str
+        self, id_: str, source: str, digest: bytes, row: Any, step: str, reason: str, detail: str, text: str
     ) -> None:
         self.dropped.offer((step, reason), digest, text, id=id_, source=source, detail=detail)
         self._index(id_, source, digest, (None, None, None), row, (step, reason, detail or None))
@@ -193,7 +203,7 @@ class _Part:
     def _index(
         self,
         id_: str,
-        source: str | None,
+        source: str,
         digest: bytes,
         place: tuple[int | None, int | None, int | None],
         row: Mapping[str, Any],
@@ -211,7 +221,7 @@ def _join(done: Iterable[tuple[Job, Any]], folder: Path, seed: int) -> None:
     marks: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     review, dropped = ReviewSample(seed), DroppedSamples(seed)
     (folder / "rows").mkdir()
-    with pq.ParquetWriter(folder / "index.parquet", INDEX, compression="zstd", use_dictionary=_DICTIONARIES) as writer:
+    with pq.ParquetWriter(folder / "index.parquet", INDEX, compression="zstd") as writer:
         for job, result in done:
             out = job["out"]
             writer.write_table(_shifted(pa.ipc.open_file(pa.memory_map(f"{out}.arrow")).read_all(), ends))
@@ -231,7 +241,7 @@ def _join(done: Iterable[tuple[Job, Any]], folder: Path, seed: int) -> None:
 
 def _shifted(index: pa.Table, ends: Mapping[str, int]) -> pa.Table:
     """An index with the places of rows in the files of their sources, which are so long already."""
-    sources = index.column("source").combine_chunks().dictionary_encode()
+    sources = index.column("source").combine_chunks()
     offsets = pa.array([ends[source] for source in sources.dictionary.to_pylist()], pa.uint64()).take(sources.indices)
     begins = pc.add(index.column("begin").combine_chunks(), offsets)
     return index.set_column(INDEX.get_field_index("begin"), INDEX.field("begin"), begins)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import pyarrow as pa
-
 from medllm_ops.files import read_json
 
 READ: Final = "read"
@@ -17,24 +15,6 @@ CLEAN: Final = "clean"
 SCRUB: Final = "scrub"
 RETRACTED: Final = "retracted"
 """The reason of rows that their publisher withdrew; all others of the step ``read`` are lines without a record."""
-
-INDEX: Final = pa.schema(
-    [
-        ("id", pa.string()),
-        ("source", pa.string()),
-        ("digest", pa.binary(16)),
-        ("begin", pa.uint64()),
-        ("length", pa.uint32()),
-        ("cut", pa.uint32()),
-        ("language", pa.string()),
-        ("licence", pa.string()),
-        ("characters", pa.uint32()),
-        ("step", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-    ]
-)
-"""A line for every line that was read; see :attr:`Segment.index`."""
 
 Marks: TypeAlias = dict[str, dict[str, dict[str, int]]]
 
@@ -55,9 +35,9 @@ class Segment:
 
     @property
     def index(self) -> Path:
-        """A table (:data:`INDEX`) with a line for every line that was read.
+        """A table (:data:`~.state.segment.INDEX`) with a line for every line that was read.
 
-        ``id``: of a line without a sound one, ``<file>:<byte>``. ``source``: null where it is not sound.
+        ``id``: of a line without a sound one, ``<file>:<byte>``. ``source``: empty where it is not sound.
         ``digest``: of the line as it was read. ``begin``, ``length``: where the row stands in the file of its source;
         its first ``cut`` bytes and a ``}`` are the line that is exported. ``step``, ``reason``, ``detail``: why a row
         does not go on; of a row that does, null, as the places are of one that does not.
@@ -88,7 +68,11 @@ class Segment:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The ``fingerprint`` of settings and code, and the ``inputs``: for each file its name, lines and hash."""
+        """Where it is from.
+
+        ``fingerprint``: of settings and code. ``full``: whether rows of earlier segments are no more. ``inputs``: for
+        each file its name, lines and hash.
+        """
         settings: dict[str, Any] = read_json(self.folder / "settings.json")
         return settings
 
