@@ -1,0 +1,180 @@
+"""What works of the model families with the packages that are installed: computed, never claimed.
+
+Three things decide: what ms-swift itself requires of a model type, whether transformers has the class, and whether a
+tiny twin was trained with just these versions (``trained.json``, written by the slow tests).
+
+``python -m medllm_ops.swift.families RESULT`` reads ms-swift's registry; it is a process of its own, and run once a
+version.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from medllm_ops.errors import MedllmError
+from medllm_ops.files import read_json, write_json
+from medllm_ops.home import home
+from medllm_ops.models.families import FILE, Member, known_member, members
+from medllm_ops.swift.environment import process_environment
+from medllm_ops.swift.recipe import Recipe
+
+RESULTS = FILE.with_name("trained.json")
+_DECIDING = ("ms-swift", "transformers", "peft", "torch")
+
+
+class Status(StrEnum):
+    """How a member stands with the installed packages."""
+
+    TRAINED = "trained here"
+    NOT_PROVEN = "not proven with these versions"
+    OTHER_ENVIRONMENT = "needs another environment"
+    UNSUPPORTED = "unsupported"
+    UNKNOWN = "not known here"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A status and the sentence that gives its reason."""
+
+    status: Status
+    reason: str
+
+    @property
+    def refused(self) -> bool:
+        """Whether nothing should be started with it."""
+        return self.status in (Status.OTHER_ENVIRONMENT, Status.UNSUPPORTED)
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on, without build tags such as ``+cpu``."""
+    return {name: Version(importlib.metadata.version(name)).public for name in _DECIDING}
+
+
+def standing(member: Member) -> Standing:
+    """How a member stands with the packages that are installed here.
+
+    :raises MedllmError: if ms-swift is installed and cannot be imported.
+    """
+    if importlib.util.find_spec("swift") is None:
+        return Standing(Status.UNKNOWN, "ms-swift is not installed here")
+    swift = importlib.metadata.version("ms-swift")
+    known = registry()
+    kind = known["types"].get(member.model_type)
+    if kind is None:
+        return Standing(Status.UNSUPPORTED, f"ms-swift {swift} has no model type {member.model_type}")
+    requires = next((kind["requires"][model] for model in member.models if model in kind["requires"]), kind["general"])
+    if unmet := [sentence for text in requires if (sentence := unmet_requirement(text))]:
+        return Standing(Status.OTHER_ENVIRONMENT, f"ms-swift asks for {', '.join(unmet)}")
+    if not member.remote_code and member.architecture not in known["classes"]:
+        return Standing(
+            Status.UNSUPPORTED,
+            f"transformers {importlib.metadata.version('transformers')} has no {member.architecture}",
+        )
+    return _recorded(member)
+
+
+def _recorded(member: Member) -> Standing:
+    results = results_by_key()
+    result, here = results.get(member.key), versions()
+    if result is None:
+        own_code = "it brings code of its own, and " if member.remote_code else ""
+        return Standing(Status.NOT_PROVEN, f"{own_code}no twin of it was trained")
+    if different := [f"{name} {result['versions'].get(name)}" for name in here if result["versions"].get(name) != here[name]]:
+        return Standing(Status.NOT_PROVEN, f"a twin of it was trained with {', '.join(different)}")
+    if failure := result.get("failure"):
+        return Standing(Status.UNSUPPORTED, failure)
+    return Standing(Status.TRAINED, "a tiny twin went through pretraining, merge, instruction tuning and merge")
+
+
+def check_family(recipe: Recipe, model: str | None = None) -> Standing | None:
+    """Refuse a recipe whose model cannot be trained with the packages that are installed here.
+
+    :param model: in place of the recipe's own.
+    :return: how the model stands, or None if no family has it.
+    :raises MedllmError: with the reason, for models that need another environment or are not supported.
+    """
+    member = known_member(model or recipe.model, recipe.model_type, recipe.template)
+    if member is None:
+        return None
+    found = standing(member)
+    if found.refused:
+        raise MedllmError(f"{model or recipe.model} {found.status.value}: {found.reason}")
+    return found
+
+
+def unmet_requirement(text: str) -> str | None:
+    """A requirement as ms-swift writes it, with what is installed instead; None if it is met."""
+    requirement = Requirement(text)
+    try:
+        version = importlib.metadata.version(requirement.name)
+    except importlib.metadata.PackageNotFoundError:
+        return f"{text} (not installed)"
+    if requirement.specifier.contains(version, prereleases=True):
+        return None
+    return f"{text} ({Version(version).public} is installed)"
+
+
+def results_by_key() -> dict[str, dict[str, Any]]:
+    """The recorded results of twins, by :attr:`Member.key`."""
+    return dict(read_json(RESULTS)) if RESULTS.is_file() else {}
+
+
+def record(key: str, result: dict[str, Any]) -> None:
+    """Write one result into ``trained.json``, in place of an older one."""
+    write_json(RESULTS, dict(sorted((results_by_key() | {key: result}).items())))
+
+
+@cache
+def registry() -> dict[str, Any]:
+    """What ms-swift knows of the families' model types, and which of their classes transformers has; cached on disk.
+
+    :raises MedllmError: if ms-swift cannot be imported.
+    """
+    names = "_".join(importlib.metadata.version(name) for name in ("ms-swift", "transformers"))
+    path = home() / "cache" / f"swift_models_{names}_{FILE.stat().st_mtime_ns}.json"
+    if not path.is_file():
+        command = [sys.executable, "-m", "medllm_ops.swift.families", str(path)]
+        environment = {**os.environ, **process_environment(path.parent)}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        if done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise MedllmError(f"ms-swift {importlib.metadata.version('ms-swift')} cannot be imported: {reason}")
+    return dict(read_json(path))
+
+
+def _read_registry() -> dict[str, Any]:
+    import transformers
+    from swift.model import MODEL_MAPPING
+
+    types = {}
+    for name in {member.model_type for member in members()} & set(MODEL_MAPPING):
+        meta = MODEL_MAPPING[name]
+        templates, requires = {}, {}
+        for group in meta.model_groups:
+            for model in group.models:
+                templates[model.ms_model_id] = group.template or meta.template
+                requires[model.ms_model_id] = meta.requires if group.requires is None else group.requires
+        types[name] = {
+            "architectures": meta.architectures,
+            "general": meta.requires,
+            "requires": requires,
+            "templates": templates,
+        }
+    classes = sorted({each.architecture for each in members() if hasattr(transformers, each.architecture)})
+    return {"types": types, "classes": classes}
+
+
+if __name__ == "__main__":
+    write_json(Path(sys.argv[1]), _read_registry())
