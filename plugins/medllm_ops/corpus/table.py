@@ -124,6 +124,22 @@ class Table:
         )
         return pa.Table.from_batches(batches, schema)
 
+    def find_places(self, columns: Sequence[str], key: str, value: str) -> tuple[list[int], list[dict[str, Any]]]:
+        """The rows whose ``key`` is ``value``, and how many rows stand before each; of a table without deletions."""
+        found = pa.Table.from_batches(
+            self.scan(columns, f"{key} = {quoted(value)}", row_ids=True),
+            pa.schema([*(self.schema.field(name) for name in columns), pa.field(_ROW_ID, pa.uint64())]),
+        )
+        if not found:
+            return [], []
+        before, rows = {}, 0
+        for fragment in self._data.get_fragments():
+            before[fragment.fragment_id] = rows
+            rows += fragment.count_rows()
+        # A row's id is its fragment's and its place there: https://lance.org/format/table/row_id_lineage
+        places = [before[number >> 32] + (number & 0xFFFFFFFF) for number in found[_ROW_ID].to_pylist()]
+        return places, found.drop([_ROW_ID]).to_pylist()
+
     def in_order(self, columns: Sequence[str], row_ids: pa.ChunkedArray) -> Iterator[pa.Table]:
         """The rows that a scan of the same version gave these ids, in this order, some at a time."""
         for start in range(0, len(row_ids), _TAKE_ROWS):

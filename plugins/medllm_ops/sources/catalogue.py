@@ -45,6 +45,9 @@ class Entry(BaseModel):
     publisher: str = Field(min_length=1, description="Who publishes it.")
     homepage: str = Field(default="", description="The publisher's page about it.")
     licence: str = Field(min_length=1, description="The name or the address of the licence.")
+    licence_covers_rows: bool = Field(
+        default=True, description="false: of a row that names no licence of its own, the licence is not known."
+    )
     credit: str = Field(default="", description="Whom to name, and how.")
     terms: str = Field(min_length=1, description="What using it obliges to, in a sentence.")
     order: int = Field(description="The chain converts the sources in this order.")
