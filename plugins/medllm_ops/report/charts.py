@@ -57,7 +57,7 @@ def loss_curve(stage: StageFigures) -> str:
 
 
 def fates(flows: Sequence[SourceFlow]) -> str:
-    """Where each source's raw rows went, in per cent: trained on, held out, or left out by which step."""
+    """Where each source's rows went, in per cent: trained on, held out, or left out by which step."""
     from plotly import graph_objects
 
     figure = graph_objects.Figure()
@@ -67,7 +67,7 @@ def fates(flows: Sequence[SourceFlow]) -> str:
             continue
         figure.add_bar(
             y=[flow.source for flow in flows],
-            x=[100 * count / flow.raw if flow.raw else 0 for count, flow in zip(counts, flows, strict=True)],
+            x=[100 * count / max(1, flow.raw + flow.cut) for count, flow in zip(counts, flows, strict=True)],
             customdata=counts,
             name=title,
             orientation="h",
@@ -75,7 +75,7 @@ def fates(flows: Sequence[SourceFlow]) -> str:
             hovertemplate="%{customdata} rows (%{x:.1f} %)",
         )
     figure.update_layout(barmode="stack", bargap=0.35, hovermode="y unified")
-    figure.update_xaxes(title="share of raw rows", ticksuffix=" %", range=[0, 101], dtick=20)
+    figure.update_xaxes(title="share of rows, pieces of long ones counted", ticksuffix=" %", range=[0, 101], dtick=20)
     figure.update_yaxes(autorange="reversed", ticksuffix="  ")
     return to_json(figure, height=120 + 38 * len(flows))
 

@@ -125,6 +125,7 @@ def collect(directory: Path) -> Collected:
     plan = files.take(dict, "plan.json") or {}
     wanted = Wanted(
         sources=list(plan.get("sources", [])) or files.names("convert"),
+        dataset=plan.get("dataset"),
         stages=plan.get("stages") or [stage for stage in STAGES if parameters.get(stage, True)],
         serving=parameters.get("serve", True),
     )

@@ -219,9 +219,10 @@ class ModelFigures(Part):
 
 
 class Wanted(Part):
-    """What the run was asked for, done or not."""
+    """What the run was asked for, done or not. ``dataset`` is the folder of the one that it takes, if it does."""
 
     sources: list[str]
+    dataset: str | None = None
     stages: list[str]
     serving: bool
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from medllm_ops.datasets.splitting import IDENTITY
 from medllm_ops.report.collect import Collected, Ledgers
-from medllm_ops.report.flow import subject
+from medllm_ops.report.flow import source_of, subject, way_of
 from medllm_ops.report.model import Answer, Gate, IdentityFigures, Results, Wanted
 
 NOT_RUN = "not run"
@@ -47,13 +46,16 @@ def _failed_tasks(results: Results) -> Iterator[Gate]:
 
 def _ledger(ledgers: Ledgers, wanted: Wanted) -> Iterator[Gate]:
     missing = [name for name in wanted.sources if name not in ledgers.convert]
-    if missing or not wanted.sources:
+    if wanted.dataset:
+        detail = wanted.dataset if ledgers.curate else f"{wanted.dataset}: {NOT_RUN}"
+        yield Gate(name="the dataset is taken", passed=bool(ledgers.curate), detail=detail)
+    elif missing or not wanted.sources:
         yield Gate(name="every source is converted", passed=False, detail=f"{NOT_RUN}: {', '.join(missing) or 'all'}")
     else:
         yield Gate(name="every source is converted", passed=True, detail=f"{len(wanted.sources)} sources")
     rows = ledgers.rows()
-    wrong = [row.step for row in rows if not row.balances]
-    detail = f"not balanced: {', '.join(wrong)}" if wrong else f"{len(rows)} steps" if rows else NOT_RUN
+    wrong = [" ".join(filter(None, (row.step, row.source))) for row in rows if not row.balances]
+    detail = f"not balanced: {', '.join(wrong)}" if wrong else f"{len(rows)} counts" if rows else NOT_RUN
     yield Gate(name="every step's ledger balances", passed=bool(rows) and not wrong, detail=detail)
     lost = list(_lost_between_steps(ledgers))
     yield Gate(
@@ -66,19 +68,22 @@ def _ledger(ledgers: Ledgers, wanted: Wanted) -> Iterator[Gate]:
 def _lost_between_steps(ledgers: Ledgers) -> Iterator[str]:
     """What one step gave and the next did not take, as sentences."""
     pairs = []
-    if ledgers.deduplicate:
-        first = ledgers.deduplicate[0]
-        pairs.append(("conversion", sum(row.rows_out for row in ledgers.convert.values()), first.step, first.rows_in))
-        for before, after in itertools.pairwise(ledgers.deduplicate):
-            pairs.append((before.step, before.rows_out, after.step, after.rows_in))
-        if ledgers.split:
-            last = ledgers.deduplicate[-1]
-            taken = sum(row.rows_in for row in ledgers.split if subject(row) != IDENTITY)
-            pairs.append((last.step, last.rows_out, "split", taken))
+    sources = list(dict.fromkeys([*ledgers.convert, *(row.source for row in ledgers.curate if row.source)]))
+    for source in sources:
+        way = way_of(source, ledgers.curate)
+        if ledgers.curate and source in ledgers.convert:
+            taken = way[0].rows_in if way else 0
+            pairs.append((f"conversion of {source}", ledgers.convert[source].given, "curation", taken))
+        for before, after in itertools.pairwise(way):
+            pairs.append((f"{before.step} of {source}", before.given, after.step, after.rows_in))
+        if way and ledgers.sets:
+            taken = sum(row.rows_in for row in ledgers.sets if source_of(subject(row), sources) == source)
+            pairs.append((f"{way[-1].step} of {source}", way[-1].given, "the sets", taken))
     exports = {subject(row): row for row in ledgers.export}
-    for row in ledgers.split:
-        if export := exports.get(subject(row)):
-            pairs.append((row.step, row.rows_out, export.step, export.rows_in))
+    for row in ledgers.sets:
+        taken = exports[subject(row)].rows_in if subject(row) in exports else 0
+        if ledgers.export:
+            pairs.append((row.step, row.given, f"export {subject(row)}", taken))
     for giver, given, taker, taken in pairs:
         if given != taken:
             yield f"{giver} gave {given} rows, {taker} took {taken}"

@@ -1,0 +1,129 @@
+"""Which rows of a dataset are new, changed, gone or on another side than in the one before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import xxhash
+
+from medllm_ops.files import to_json_line
+from medllm_ops.report.data.contents import Contents, Numbers, read_contents
+from medllm_ops.report.data.dataset import SAMPLES, Dataset, Removed
+from medllm_ops.report.data.drift import drifts
+from medllm_ops.report.data.model import ChangedRow, Comparison, RowChanges, Sample
+from medllm_ops.report.data.text import excerpt, first_difference
+
+_CHANGED_IDS: Final = 50
+
+
+def compare(old: Dataset, new: Dataset, contents: Contents, removed: Removed) -> Comparison:
+    """Compare with the previous dataset.
+
+    :param contents: of the new one.
+    :param removed: of the new one.
+    """
+    before = read_contents(old)
+    _, at_old, at_new = np.intersect1d(before.ids, contents.ids, return_indices=True)
+    changed = before.texts[at_old] != contents.texts[at_new]
+    gone, fresh = _rest(before, at_old), _rest(contents, at_new)
+    retracted = _among(removed.retracted, before)
+    return Comparison(
+        previous=old.folder.name,
+        drifts=list(drifts(old, new, before, contents)),
+        rows=list(_by_source(before, contents, (at_old, at_new, changed))),
+        changed=[_changed(before, contents, *pair) for pair in _first(np.column_stack((at_old, at_new))[changed])],
+        new=[_sample(contents, number) for number in _first(fresh)],
+        gone=[_sample(before, number) for number in _first(gone)],
+        retracted=len(retracted),
+        retracted_ids=retracted[:_CHANGED_IDS],
+        settings=list(setting_changes(old.manifest.get("settings", {}), new.manifest.get("settings", {}))),
+    )
+
+
+def _rest(contents: Contents, met: Numbers) -> Numbers:
+    return np.setdiff1d(np.arange(len(contents.ids)), met)
+
+
+def _first(numbers: Numbers) -> list[Any]:
+    """Some of them: rows are in the order of a hash, so the first ones are as good as any."""
+    chosen: list[Any] = numbers[:SAMPLES].tolist()
+    return chosen
+
+
+def _by_source(old: Contents, new: Contents, met: tuple[Numbers, Numbers, Numbers]) -> Iterator[RowChanges]:
+    at_old, at_new, changed = met
+    names = sorted({*old.source_names(), *new.source_names()})
+    old_source, new_source = (_in(names, contents) for contents in (old, new))
+    was, now = old_source[at_old], new_source[at_new]
+    validated, validates = old.sides[at_old], new.sides[at_new]
+    for number, name in enumerate(names):
+        here = now == number
+        # A row that another source has now is gone from this one.
+        stayed = here & (was == number)
+        rows_before, rows_now = _count(old_source == number), _count(new_source == number)
+        yield RowChanges(
+            source=name,
+            before=rows_before,
+            now=rows_now,
+            same=_count(stayed & ~changed),
+            changed=_count(stayed & changed),
+            new=rows_now - _count(stayed),
+            gone=rows_before - _count(stayed),
+            to_train=_count(here & validated & ~validates),
+            to_val=_count(here & ~validated & validates),
+        )
+
+
+def _count(chosen: Numbers) -> int:
+    return int(np.count_nonzero(chosen))
+
+
+def _in(names: list[str], contents: Contents) -> Numbers:
+    own = np.array([names.index(name) for name in contents.source_names()] or [0], np.int64)
+    return own[contents.sources] if len(contents.ids) else np.zeros(0, np.int64)
+
+
+def _sample(contents: Contents, number: int) -> Sample:
+    file, id_, text = contents.row(number)
+    return Sample(id=id_, source=file.source, side=file.side, excerpt=excerpt(text))
+
+
+def _changed(old: Contents, new: Contents, at_old: int, at_new: int) -> ChangedRow:
+    _, _, before = old.row(at_old)
+    file, id_, now = new.row(at_new)
+    place = first_difference(before, now)
+    return ChangedRow(id=id_, source=file.source, before=excerpt(before, place), now=excerpt(now, place))
+
+
+def _among(ids: list[str], contents: Contents) -> list[str]:
+    """Those of the ids that the dataset has; a row that was cut or repeated goes by the names of its pieces."""
+    if not len(contents.ids):
+        return []
+    found = []
+    for id_ in ids:
+        names = (id_, f"{id_}#0", f"{id_}#1", f"{id_}@2")
+        hashes = np.array([id_hash(name) for name in names], np.uint64)
+        places = np.minimum(np.searchsorted(contents.ids, hashes), len(contents.ids) - 1)
+        if (contents.ids[places] == hashes).any():
+            found.append(id_)
+    return found
+
+
+def id_hash(id_: str) -> int:
+    """The hash of an id, as it stands in a line of a dataset."""
+    return xxhash.xxh3_64_intdigest(to_json_line(id_)[1:-2])
+
+
+def setting_changes(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    """Settings that have another value now, as ``chunk.max_tokens: 2048 → 1024``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            yield from setting_changes(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+    elif old != new:
+        yield f"{name}: {_value(old)} → {_value(new)}"
+
+
+def _value(value: Any) -> str:
+    return "not set" if value is None else to_json_line(value).decode().strip()
