@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 
 from medllm_ops.curation.duplicates.bands import Keys
-from medllm_ops.curation.duplicates.hashes import Indices, as_bytes, as_hashes, numbered, whole
+from medllm_ops.curation.duplicates.hashes import Bytes, Indices, as_bytes, as_hashes, numbered, whole
 from medllm_ops.curation.duplicates.signatures import ROWS
 from medllm_ops.curation.workers import Job
 
@@ -63,22 +64,28 @@ class Batch:
         return _column(self.parts, name)
 
 
-def read_batch(parts: Sequence[Job], counts: Sequence[int]) -> Batch:
+def read_batch(parts: Sequence[Job], counts: Sequence[int], without: pa.Array) -> Batch:
     """Read what :func:`~medllm_ops.curation.duplicates.signatures.sketch` wrote of all parts.
 
     Of rows with the same id the one of the highest version stands for it, then one not retracted, then the one of the
-    lowest content hash.
+    lowest content hash, then the one of the lowest line.
+
+    :param without: ids whose rows are not looked at.
     """
     ids = whole(_column(parts, "id"))
     order = pc.sort_indices(ids).to_numpy().astype(np.uint32)
     ids = ids.take(pa.array(order))
+    if len(without):
+        looked_at = pc.invert(pc.is_in(ids, without.cast(ids.type)))
+        ids, order = ids.filter(looked_at), order[looked_at.to_numpy(zero_copy_only=False)]
+    starts = np.cumsum([0, *counts])
     hashes = as_bytes(_column(parts, "content"))
     versions, retracted = _numbers(parts, "version"), _numbers(parts, "retracted")
     again = _same_as_before(ids)
     for begin, end in _runs(again):
         lines = order[begin:end]
-        by_content = np.argsort(np.argsort(hashes[lines], kind="stable"), kind="stable")
-        order[begin:end] = lines[np.lexsort((by_content, retracted[lines], -versions[lines]))]
+        by_content, by_line = (numbered(values)[0] for values in (hashes[lines], _raw(parts, starts, lines)))
+        order[begin:end] = lines[np.lexsort((by_line, by_content, retracted[lines], -versions[lines]))]
     line = order[~again]
     content, first, unique = numbered(hashes[line])
     return Batch(
@@ -93,7 +100,7 @@ def read_batch(parts: Sequence[Job], counts: Sequence[int]) -> Batch:
         codes=_numbers(parts, "code")[line[first]],
         first=line[first],
         parts=parts,
-        starts=np.cumsum([0, *counts]),
+        starts=starts,
     )
 
 
@@ -110,6 +117,17 @@ def _column(parts: Sequence[Job], name: str) -> pa.ChunkedArray:
 def _numbers(parts: Sequence[Job], name: str) -> npt.NDArray[Any]:
     values: npt.NDArray[Any] = _column(parts, name).to_numpy()
     return values
+
+
+def _raw(parts: Sequence[Job], starts: Indices, lines: npt.NDArray[np.uint32]) -> Bytes:
+    """The hashes of some lines as they were read."""
+    found = []
+    for line, part in zip(lines.tolist(), (np.searchsorted(starts, lines, side="right") - 1).tolist(), strict=True):
+        table = pa.ipc.open_file(pa.memory_map(f"{parts[part]['out']}.arrow")).get_batch(0)
+        with Path(parts[part]["file"]).open("rb") as file:
+            file.seek(table.column("position")[line - int(starts[part])].as_py())
+            found.append(xxhash.xxh3_128_digest(file.readline()))
+    return np.array(found, "S16")
 
 
 def _same_as_before(ids: pa.Array) -> npt.NDArray[np.bool_]:

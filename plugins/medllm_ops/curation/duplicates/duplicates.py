@@ -25,6 +25,7 @@ def deduplicate(
     *,
     known: Known | None = None,
     gone: Iterable[str] = (),
+    without: Iterable[str] = (),
     worker_count: int = 1,
     runner: Runner = "local",
 ) -> Duplicates:
@@ -34,13 +35,14 @@ def deduplicate(
     :param known: what is remembered of rows seen before. It is told of the new ones when ``out`` is there; a step
         that is repeated after a crash in between finds the same.
     :param gone: ids of rows that are no more.
+    :param without: ids of rows in the files that are not looked at, and are in no result.
     :param worker_count: processes on this machine, or cores of the Ray cluster; the result is the same for any.
     :raises UnreadableFileError: naming the file and the position of a line that is no record.
     """
     known = Nothing() if known is None else known
     with work_beside(out) as work, workers(worker_count, runner) as run:
         jobs = parts(files, work, settings)
-        batch = read_batch(jobs, run(sketch, jobs))
+        batch = read_batch(jobs, run(sketch, jobs), pa.array(sorted(set(without)), pa.string()))
         state = next_state(batch, known, pa.array(sorted(set(gone)), pa.string()), settings, run, work)
         with whole_directory(out) as folder:
             write_result(folder, state, list(files))

@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS rows (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS segments (number INTEGER PRIMARY KEY, texts INTEGER);
 CREATE TABLE IF NOT EXISTS settings (fingerprint TEXT);
+CREATE TABLE IF NOT EXISTS steps (name TEXT);
 """
 _INDICES: Final = {"rows_by_content": "content", "rows_by_cluster": "cluster"}
 _COLUMNS: Final = ", ".join(KNOWN_ROWS.names)
@@ -48,11 +49,13 @@ def _want(database: sqlite3.Connection, values: Iterable[str | bytes]) -> None:
 class SignatureFolder:
     """What is remembered, in a folder that is made at need; one writer at a time.
 
+    :param step: a name for what will be told, by which :attr:`last_step` says whether it was.
     :raises MedllmError: if the folder was made with other shingles, bands, or another MinHash.
     """
 
-    def __init__(self, folder: Path, settings: DuplicateSettings) -> None:
+    def __init__(self, folder: Path, settings: DuplicateSettings, step: str = "") -> None:
         self._folder = folder
+        self._step = step
         self._bands = settings.bands
         folder.mkdir(parents=True, exist_ok=True)
         made = fingerprint(settings)
@@ -72,6 +75,13 @@ class SignatureFolder:
         """Whether nothing is remembered yet."""
         with self._database() as database:
             return database.execute("SELECT id FROM rows LIMIT 1").fetchone() is None
+
+    @property
+    def last_step(self) -> str:
+        """The name of the step that was told of last; empty if none was."""
+        with self._database() as database:
+            found = database.execute("SELECT name FROM steps").fetchone()
+        return str(found[0]) if found else ""
 
     def by_id(self, ids: pa.Array) -> pa.Table:
         """The rows with these ids."""
@@ -124,6 +134,8 @@ class SignatureFolder:
                 new = self._merged(database, old, number)
             database.execute("DELETE FROM segments")
             database.executemany("INSERT INTO segments VALUES (?, ?)", new.items())
+            database.execute("DELETE FROM steps")
+            database.execute("INSERT INTO steps VALUES (?)", [self._step])
             database.execute("COMMIT")
         for path in (self._folder / "segments").glob("*"):
             if path.name not in {self._path(one).name for one in new}:
