@@ -87,6 +87,8 @@ class SampleSettings(_Settings):
             match = _DRAW.fullmatch(text)
             if not match or not int(match["count"]):
                 raise ValueError(f"{text!r} is not NAME#N, such as pubmed#5000")
+            if int(match["count"]) == 1:
+                raise ValueError(f"{text!r} is fewer than a row on each side")
             names.append(match["name"])
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"{twice[0]} is drawn twice")
@@ -127,7 +129,7 @@ class SetSettings(_Settings):
     """Where one set differs."""
 
     val_share: ValShare | None = Field(default=None, description="In place of split.val_share.")
-    count: int | None = Field(default=None, ge=1, description="So many rows of it, both sides.")
+    count: int | None = Field(default=None, ge=2, description="So many rows of it, both sides.")
     weight: float | None = Field(
         default=None, ge=0, description="Its part of sample.total beside the others' weights; left out: its rows."
     )
