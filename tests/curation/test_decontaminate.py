@@ -2,19 +2,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medllm_ops.curation.decontaminate import Decontamination, decontaminate
+from medllm_ops.curation.decontaminate import Decontamination, Judgement
 from medllm_ops.curation.evalsets import Item, read_items
 from medllm_ops.curation.overlap import DecontaminationSettings, Gram, GramIndex, characters_of, words_of
+from medllm_ops.curation.parts import rows_of
+from medllm_ops.curation.workers import workers
 from medllm_ops.errors import MedllmError, UnreadableFileError
-from medllm_ops.files import read_json_lines, write_json_lines
+from medllm_ops.files import write_json_lines
 
 Row = dict[str, Any]
-Run = Callable[..., Decontamination]
+Run = Callable[..., Judgement]
 
 SETS = Path(__file__).parent / "evalsets"
 ALL = sorted(SETS.iterdir())
@@ -33,20 +34,31 @@ def row(id_: str, *turns: str, **more: Any) -> Row:
 def run(tmp_path: Path) -> Run:
     calls = iter(range(10**6))
 
-    def do(sets: dict[str, list[Row]] | list[Row], evalsets: list[Path] = ALL, **more: Any) -> Decontamination:
+    def do(
+        sets: dict[str, list[Row]] | list[Row],
+        evalsets: list[Path] = ALL,
+        *,
+        settings: DecontaminationSettings | None = None,
+        worker_count: int = 1,
+    ) -> Judgement:
         folder = tmp_path / str(next(calls))
         sets = sets if isinstance(sets, dict) else {"a": sets}
         for name, rows in sets.items():
-            write_json_lines(folder / f"{name}.jsonl", rows)
-        files = {name: folder / f"{name}.jsonl" for name in sets}
-        chosen = more.pop("settings", DecontaminationSettings())
-        return decontaminate(files, evalsets, folder / "out", chosen, **more)
+            write_json_lines(folder / "rows" / f"{name}.jsonl", rows)
+        step = Decontamination(evalsets, settings or DecontaminationSettings())
+        with workers(worker_count) as run:
+            step.find([folder], folder / "work", run)
+        assert not (folder / "work").exists()
+        judgement = step.judge([folder], lambda *_: True)
+        for said in judgement.removed:
+            assert said.pop("segment") == str(folder)
+        return judgement
 
     return do
 
 
-def removed(found: Decontamination) -> dict[str, str]:
-    return {row["id"]: f"{row['file']}#{row['item']}" for row in read_json_lines(found.removed)}
+def removed(found: Judgement) -> dict[str, str]:
+    return {row["id"]: f"{row['file']}#{row['item']}" for row in found.removed}
 
 
 @pytest.mark.parametrize(
@@ -117,12 +129,12 @@ def test_every_turn_and_the_rejected_answer_count(run: Run) -> None:
 
 def test_what_is_said_of_a_removed_row(run: Run) -> None:
     found = run({"s": [row("p", "fever")], "t": [row("x", "Indeed a " + KEEPER + " and then nothing.")]})
-    (said,) = read_json_lines(found.removed)
+    (said,) = found.removed
     assert said == {
         "id": "x",
         "step": "decontaminate",
         "reason": "overlap with an evaluation set",
-        "set": "t",
+        "source": "t",
         "position": 0,
         "file": "medqa_like.jsonl",
         "item": "line 1",
@@ -132,21 +144,15 @@ def test_what_is_said_of_a_removed_row(run: Run) -> None:
     }
     # 17 words in common are 5 n-grams of 13; the item's question has 26, and its longest option 9.
     assert said["share"] == pytest.approx(5 / 35, abs=1e-4)
-    assert found.ledger.to_row() == {
-        "step": "decontaminate", "in": 2, "out": 1, "dropped": {"overlap with an evaluation set": 1}
-    }  # fmt: skip
     by_file = {entry["file"]: entry for entry in found.report["evalsets"]}
     assert by_file["medqa_like.jsonl"]["items"] == 2
     assert by_file["medqa_like.jsonl"]["too_short"] == 1
     assert by_file["medqa_like.jsonl"]["items_found"] == by_file["medqa_like.jsonl"]["rows_removed"] == 1
     assert by_file["mmlu_like.csv"]["too_short"] == 1
     assert by_file["plain.txt"]["rows_removed"] == 0
-    folder = found.folder.parent
-    assert list(found.staying("t", folder / "t.jsonl")) == []
-    assert len(list(found.staying("s", folder / "s.jsonl"))) == 1
 
 
-def test_a_common_phrase_is_no_overlap_but_a_whole_item_is(run: Run) -> None:
+def test_a_common_phrase_is_no_overlap_but_a_whole_item_is(run: Run, tmp_path: Path) -> None:
     phrase = "of the following is the most appropriate next step in this tower at night"
     item = "which " + phrase + " when the imaginary keeper has lost his only key to the painted stairwell"
     rows = [row(f"r{number}", f"case {number}: {phrase}") for number in range(12)]
@@ -154,10 +160,10 @@ def test_a_common_phrase_is_no_overlap_but_a_whole_item_is(run: Run) -> None:
     assert removed(run(rows)) == {}
     few = DecontaminationSettings(common=24)
 
-    def with_item(**more: Any) -> Decontamination:
+    def with_item(**more: Any) -> Judgement:
         return run([*rows], [item_file], **more)
 
-    item_file = _written(run, item)
+    item_file = _written(tmp_path, item)
     assert set(removed(with_item())) == {f"w{number}" for number in range(12)}
     assert set(removed(with_item(settings=few))) == {item["id"] for item in rows}
     assert with_item().report["common_ngrams"] > 0
@@ -165,8 +171,8 @@ def test_a_common_phrase_is_no_overlap_but_a_whole_item_is(run: Run) -> None:
     assert with_item(settings=DecontaminationSettings(common=0)).report["common"] == []
 
 
-def _written(run: Run, item: str) -> Path:
-    path = run([]).folder.parent / "item.jsonl"
+def _written(folder: Path, item: str) -> Path:
+    path = folder / "item.jsonl"
     write_json_lines(path, [{"question": item}])
     return path
 
@@ -252,22 +258,70 @@ def test_the_order_of_rows_and_files_does_not_matter(run: Run, order: list[int],
     shuffled = [rows[number] for number in order]
     one = run(rows)
     other = run({f"f{number}": shuffled[number::files] for number in range(files)}, ALL[::-1])
-    said = [list(read_json_lines(found.removed)) for found in (one, other)]
-    for line in [*said[0], *said[1]]:
-        del line["set"], line["position"]
-    assert said[0] == said[1]
-    assert one.ledger == other.ledger
-    assert one.report == other.report
-    stay = [orjson.loads(line)["id"] for line in one.staying("a", one.folder.parent / "a.jsonl")]
-    assert sorted([*stay, *removed(one)]) == [f"r{number}" for number in range(8)]
+    for line in [*one.removed, *other.removed]:
+        del line["source"], line["position"]
+    assert one == other
+    assert set(removed(one)) == {"r0", "r1", "r4", "r7"}
 
 
 def test_workers_change_no_byte(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [row(f"r{number}", [KEEPER, CAPSULES, f"fever {number}"][number % 3]) for number in range(30)]
     monkeypatch.setattr("medllm_ops.curation.parts.parts.__defaults__", (500,))
     one, two = run(rows), run(rows, worker_count=2)
-    for name in ("removed.jsonl", "ledger.json", "report.json"):
-        assert (one.folder / name).read_bytes() == (two.folder / name).read_bytes()
+    assert one == two
+    assert len(one.removed) == 20
+
+
+def test_a_segment_is_searched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segments = [tmp_path / "1", tmp_path / "2"]
+    for number, segment in enumerate(segments):
+        write_json_lines(segment / "rows" / "a.jsonl", [row(f"r{number}", KEEPER)])
+    searched: list[str] = []
+
+    def find(settings: DecontaminationSettings, *, evalsets: list[Path] = ALL) -> Judgement:
+        step = Decontamination(evalsets, settings)
+        monkeypatch.setattr("medllm_ops.curation.decontaminate.rows_of", lambda job: seen(rows_of, job))
+        with workers(1) as run:
+            step.find(segments, tmp_path / "work", run)
+        return step.judge(segments, lambda *_: True)
+
+    def seen(rows: Callable[[Any], Any], job: Any) -> Any:
+        searched.append(Path(job["file"]).parts[-3])
+        return rows(job)
+
+    first = find(DecontaminationSettings())
+    assert set(removed(first)) == {"r0", "r1"}
+    assert find(DecontaminationSettings()) == first
+    assert searched == ["1", "2"]
+    segments.append(tmp_path / "3")
+    write_json_lines(segments[2] / "rows" / "a.jsonl", [row("r2", KEEPER)])
+    assert set(removed(find(DecontaminationSettings()))) == {"r0", "r1", "r2"}
+    assert searched == ["1", "2", "3"]
+    # Other settings or other sets tell something else.
+    assert find(DecontaminationSettings(), evalsets=[SETS / "plain.txt"]).removed == []
+    find(DecontaminationSettings(share=0.5))
+    assert searched == ["1", "2", "3"] * 3
+    # Without any, nothing is searched.
+    assert find(DecontaminationSettings(), evalsets=[]).report["evalsets"] == []
+    assert len(searched) == 9
+
+
+def test_rows_that_do_not_live_count_nowhere(tmp_path: Path) -> None:
+    phrase = "of the following is the most appropriate next step in this tower at night"
+    path = tmp_path / "set.jsonl"
+    write_json_lines(path, [{"question": f"{KEEPER} {phrase}"}])
+    segments = [tmp_path / "1", tmp_path / "2"]
+    for number, segment in enumerate(segments):
+        write_json_lines(segment / "rows" / "a.jsonl", [row(f"r{number}{n}", phrase) for n in range(8)])
+    step = Decontamination([path], DecontaminationSettings())
+    with workers(1) as run:
+        step.find(segments, tmp_path / "work", run)
+    # In sixteen rows it is a phrase, in eight of them it is an overlap.
+    assert step.judge(segments, lambda *_: True).removed == []
+    only = step.judge(segments, lambda segment, source, position: segment == segments[1] and source == "a")
+    assert {said["id"] for said in only.removed} == {f"r1{n}" for n in range(8)}
+    none = step.judge(segments, lambda segment, source, position: position < 0)
+    assert none.removed == []
 
 
 def test_slots_that_two_runs_share_are_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import pickle
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
 
@@ -26,53 +26,23 @@ from medllm_ops.curation.overlap import (
     is_unspaced,
     words_of,
 )
-from medllm_ops.curation.parts import parts, rows_of, staying
-from medllm_ops.curation.workers import Job, Runner, workers
+from medllm_ops.curation.parts import parts, rows_of
+from medllm_ops.curation.workers import Job, Run
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import file_hash, read_json, read_json_lines, whole_directory, write_json, write_json_lines
-from medllm_ops.records import EXCERPT_CHARACTERS, LedgerEntry
+from medllm_ops.files import code_hash, file_hash, read_json_lines, text_hash, to_json_line, write_whole
+from medllm_ops.records import EXCERPT_CHARACTERS
 
 STEP: Final = "decontaminate"
 REASON: Final = "overlap with an evaluation set"
 
+Lives: TypeAlias = Callable[[Path, str, int], bool]
+"""Whether the row of a segment, a source and a position in its file counts: it may be superseded, or a duplicate."""
+
 _BATCH: Final = 256
 _COMMON_SHOWN: Final = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Decontamination:
-    """What :func:`decontaminate` wrote into its folder."""
-
-    folder: Path
-
-    @property
-    def removed(self) -> Path:
-        """JSON lines of what does not stay, sorted by id.
-
-        ``id``, ``step`` and ``reason`` as everywhere; ``set`` and ``position`` (the byte where the line begins);
-        ``file`` and ``item`` of the evaluation set that it has most of, ``share``: how much of the item's n-grams,
-        ``overlap``: the longest common text, ``items``: of how many items it has something.
-        """
-        return self.folder / "removed.jsonl"
-
-    @property
-    def ledger(self) -> LedgerEntry:
-        """The counts."""
-        return LedgerEntry.from_row(read_json(self.folder / "ledger.json")[0])
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """What was compared.
-
-        ``evalsets``: for each file its items, n-grams, items too short to tell, items found and rows removed for it.
-        ``common``: the most frequent n-grams that were taken for common phrases, and in how many rows they are.
-        """
-        report: dict[str, Any] = read_json(self.folder / "report.json")
-        return report
-
-    def staying(self, name: str, path: Path) -> Iterator[bytes]:
-        """The lines of a set that stay, in the order of its file."""
-        return staying(path, {row["position"] for row in read_json_lines(self.removed) if row["set"] == name})
+_CODE: Final = tuple(
+    f"curation/{name}.py" for name in ("decontaminate", "overlap", "evalsets", "grams", "duplicates/normalise")
+)
 
 
 class Index:
@@ -103,73 +73,125 @@ def _load(file: str) -> Index:
     return _loaded[file]
 
 
-def decontaminate(
-    files: Mapping[str, Path],
-    evalsets: Sequence[Path],
-    out: Path,
-    settings: DecontaminationSettings,
-    *,
-    worker_count: int = 1,
-    runner: Runner = "local",
-) -> Decontamination:
-    """Find the rows that overlap with evaluation sets, into the folder ``out``, whole or not at all.
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What goes, and what was compared.
 
-    :param files: set name to its rows, as ``convert`` writes them.
+    ``removed``: rows sorted by id: ``id``, ``step`` and ``reason`` as everywhere; ``segment``, ``source`` and
+    ``position`` (the byte where the line begins); ``file`` and ``item`` of the evaluation set that it has most of,
+    ``share``: how much of the item's n-grams, ``overlap``: the longest common text, ``items``: of how many items it has
+    something.
+
+    ``report``: ``evalsets``: for each file its items, n-grams, items too short to tell, items found and rows removed
+    for it. ``common``: the most frequent n-grams that were taken for common phrases, and in how many rows they are.
+    """
+
+    removed: list[dict[str, Any]]
+    report: dict[str, Any]
+
+
+class Decontamination:
+    """Evaluation sets, and what of them stands in the rows of segments.
+
+    A segment never changes, so it is searched once: it keeps what was found, under the hash of the evaluation sets,
+    the settings and the code. Which rows go is decided anew each time, over the rows that live.
+
     :param evalsets: the files that the model will be evaluated on; see :func:`~.evalsets.read_items`.
     :raises MedllmError: if two evaluation sets have the same file name.
     :raises UnreadableFileError: naming the file that cannot be read, and where.
     """
-    names = Counter(path.name for path in evalsets)
-    if twice := [name for name, count in names.items() if count > 1]:
-        raise MedllmError(f"two evaluation sets are named {twice[0]}: rename one, so that reports can tell them apart")
-    evalsets = sorted(evalsets, key=lambda path: path.name)
-    index = Index(evalsets, settings)
-    with whole_directory(out) as folder, workers(worker_count, runner) as run:
-        work = folder / "work"
+
+    def __init__(self, evalsets: Sequence[Path], settings: DecontaminationSettings) -> None:
+        names = Counter(path.name for path in evalsets)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise MedllmError(
+                f"two evaluation sets are named {twice[0]}: rename one, so that reports can tell them apart"
+            )
+        self._settings = settings
+        self._evalsets = sorted(evalsets, key=lambda path: path.name)
+        self._index = Index(self._evalsets, settings)
+        self._hashes = {path.name: file_hash(path) for path in self._evalsets}
+        made_of = [self._hashes, settings.model_dump(mode="json"), code_hash(*_CODE)]
+        self._key = text_hash(to_json_line(made_of).decode())
+
+    @property
+    def evalsets(self) -> list[dict[str, Any]]:
+        """The name, the hash and the number of items of each evaluation set."""
+        items = Counter(item.file for item in self._index.items)
+        return [{"file": name, "hash": hash_, "items": items[name]} for name, hash_ in self._hashes.items()]
+
+    def found(self, segment: Path) -> Path:
+        """Where a segment keeps what was found in it: JSON lines, a row each."""
+        return segment / f"overlaps-{self._key}.jsonl"
+
+    def find(self, segments: Sequence[Path], work: Path, run: Run) -> None:
+        """Search the rows of the segments that were not searched before.
+
+        :param work: a folder that all workers see, for the time of the call.
+        """
+        new = [segment for segment in segments if not self.found(segment).is_file()] if self._evalsets else []
+        if not new:
+            return
         work.mkdir()
-        stored = work / "index.pickle"
-        stored.write_bytes(pickle.dumps(index, pickle.HIGHEST_PROTOCOL))
-        _loaded[str(stored.absolute())] = index
-        jobs = [{**job, "index": str(stored.absolute())} for job in parts(files, work, settings)]
-        counts = run(find_overlaps, jobs)
+        stored = (work / "index.pickle").absolute()
+        stored.write_bytes(pickle.dumps(self._index, pickle.HIGHEST_PROTOCOL))
+        _loaded[str(stored)] = self._index
+        jobs: list[Job] = []
+        for segment in new:
+            files = {path.name.removesuffix(".jsonl"): path for path in sorted((segment / "rows").glob("*.jsonl"))}
+            names = list(files)
+            folder = work / f"{new.index(segment):06}"
+            folder.mkdir()
+            jobs += [
+                {**job, "source": names[job["set"]], "index": str(stored)}
+                for job in parts(files, folder, self._settings)
+            ]
+        run(find_overlaps, jobs)
         _loaded.clear()
-        found = [work / f"{Path(job['out']).name}.jsonl" for job in jobs]
-        frequency = _frequency(found)
-        sets = list(files)
-        removed = [
-            {**removal, "set": sets[job["set"]]}
-            for job, path in zip(jobs, found, strict=True)
-            for removal in _removals(path, index, frequency, settings)
-        ]
-        removed.sort(key=lambda row: (row["id"], row["set"], row["position"]))
-        entry = LedgerEntry(STEP, rows_in=sum(counts), rows_out=sum(counts) - len(removed))
-        if removed:
-            entry.drop(REASON, len(removed))
-        write_json(folder / "ledger.json", [entry.check().to_row()])
-        write_json(folder / "report.json", _report(evalsets, index, frequency, removed, settings))
-        write_json_lines(folder / "removed.jsonl", ({**row, "item": row["item"][1]} for row in removed))
+        for segment in new:
+            with write_whole(self.found(segment)) as file:
+                for part in sorted((work / f"{new.index(segment):06}").iterdir()):
+                    file.write(part.read_bytes())
         shutil.rmtree(work)
-    return Decontamination(out)
+
+    def judge(self, segments: Sequence[Path], lives: Lives) -> Judgement:
+        """Decide which of the living rows of all segments go; they were searched before."""
+        index, settings = self._index, self._settings
+        frequency: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
+        for _, row in self._living(segments, lives):
+            for counter, grams in zip(frequency, row["grams"], strict=True):
+                counter.update(grams)
+        removed = [
+            {**removal, "segment": str(segment)}
+            for segment, row in self._living(segments, lives)
+            if (removal := _removal(row, index, frequency, settings))
+        ]
+        removed.sort(key=lambda row: (row["id"], row["segment"], row["source"], row["position"]))
+        report = _report(self._hashes, index, frequency, removed, settings)
+        return Judgement([{**row, "item": row["item"][1]} for row in removed], report)
+
+    def _living(self, segments: Sequence[Path], lives: Lives) -> Iterator[tuple[Path, dict[str, Any]]]:
+        for segment in segments if self._evalsets else ():
+            for row in read_json_lines(self.found(segment)):
+                if lives(segment, row["source"], row["position"]):
+                    yield segment, row
 
 
-def find_overlaps(job: Job) -> int:
-    """Write the n-grams of evaluation sets in the rows of one part to ``<out>.jsonl``; return its number of rows."""
-    index = _load(job["index"])
-    rows = 0
+def find_overlaps(job: Job) -> None:
+    """Write the n-grams of evaluation sets in the rows of one part to ``<out>.jsonl``."""
+    index, source = _load(job["index"]), job["source"]
     with Path(f"{job['out']}.jsonl").open("wb") as file:
         batch: list[tuple[int, str, str]] = []
         for position, row in rows_of(job):
-            rows += 1
             turns = [message["content"] for message in row["messages"]]
             batch.append((position, row["id"], "\n".join([*turns, row.get("rejected_response", "")])))
             if len(batch) == _BATCH:
-                file.writelines(_overlaps(batch, index))
+                file.writelines(_overlaps(batch, source, index))
                 batch = []
-        file.writelines(_overlaps(batch, index))
-    return rows
+        file.writelines(_overlaps(batch, source, index))
 
 
-def _overlaps(batch: list[tuple[int, str, str]], index: Index) -> Iterator[bytes]:
+def _overlaps(batch: list[tuple[int, str, str]], source: str, index: Index) -> Iterator[bytes]:
     words, characters = index.units
     texts: list[list[Tokens]] = [
         [words_of(text) if len(words) else [] for _, _, text in batch],
@@ -181,6 +203,7 @@ def _overlaps(batch: list[tuple[int, str, str]], index: Index) -> Iterator[bytes
             yield orjson.dumps(
                 {
                     "id": id_,
+                    "source": source,
                     "position": position,
                     "grams": [sorted({one.gram for one in unit[number]}) for unit in found],
                     "runs": [_runs(unit[number], tokens[number]) for unit, tokens in zip(found, texts, strict=True)],
@@ -203,54 +226,44 @@ def _runs(found: Iterable[Found], tokens: Tokens) -> list[tuple[list[int], str]]
     return [(grams, joint.join(tokens[begin:end])) for begin, end, grams in runs]
 
 
-def _frequency(found: Iterable[Path]) -> tuple[Counter[int], Counter[int]]:
-    """In how many rows each n-gram is, of words and of characters."""
-    frequency: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
-    for path in found:
-        for row in read_json_lines(path):
-            for counter, grams in zip(frequency, row["grams"], strict=True):
-                counter.update(grams)
-    return frequency
-
-
-def _removals(
-    path: Path, index: Index, frequency: Sequence[Counter[int]], settings: DecontaminationSettings
-) -> Iterator[dict[str, Any]]:
-    for row in read_json_lines(path):
-        matched: Counter[int] = Counter()
-        told: set[int] = set()
-        for unit, counter, grams in zip(index.units, frequency, row["grams"], strict=True):
-            for gram in grams:
-                matched.update(unit.items[gram])
-                if not settings.common or counter[gram] <= settings.common:
-                    told.update(unit.items[gram])
-        shares = {item: count / index.grams(item) for item, count in matched.items()}
-        guilty = {item for item, share in shares.items() if item in told or share >= settings.share}
-        if not guilty:
-            continue
-        item = min(guilty, key=lambda one: (-shares[one], one))
-        overlap = next(
-            text
-            for unit, runs in zip(index.units, row["runs"], strict=True)
-            for grams, text in runs
-            if any(item in unit.items[gram] for gram in grams)
-        )
-        yield {
-            "id": row["id"],
-            "step": STEP,
-            "reason": REASON,
-            "set": "",
-            "position": row["position"],
-            "file": index.items[item].file,
-            "item": (item, index.items[item].name),
-            "share": round(shares[item], 4),
-            "overlap": overlap[:EXCERPT_CHARACTERS],
-            "items": len(guilty),
-        }
+def _removal(
+    row: Mapping[str, Any], index: Index, frequency: Sequence[Counter[int]], settings: DecontaminationSettings
+) -> dict[str, Any] | None:
+    """What is said of a row that goes."""
+    matched: Counter[int] = Counter()
+    told: set[int] = set()
+    for unit, counter, grams in zip(index.units, frequency, row["grams"], strict=True):
+        for gram in grams:
+            matched.update(unit.items[gram])
+            if not settings.common or counter[gram] <= settings.common:
+                told.update(unit.items[gram])
+    shares = {item: count / index.grams(item) for item, count in matched.items()}
+    guilty = {item for item, share in shares.items() if item in told or share >= settings.share}
+    if not guilty:
+        return None
+    item = min(guilty, key=lambda one: (-shares[one], one))
+    overlap = next(
+        text
+        for unit, runs in zip(index.units, row["runs"], strict=True)
+        for grams, text in runs
+        if any(item in unit.items[gram] for gram in grams)
+    )
+    return {
+        "id": row["id"],
+        "step": STEP,
+        "reason": REASON,
+        "source": row["source"],
+        "position": row["position"],
+        "file": index.items[item].file,
+        "item": (item, index.items[item].name),
+        "share": round(shares[item], 4),
+        "overlap": overlap[:EXCERPT_CHARACTERS],
+        "items": len(guilty),
+    }
 
 
 def _report(
-    evalsets: Sequence[Path],
+    hashes: Mapping[str, str],
     index: Index,
     frequency: Sequence[Counter[int]],
     removed: Sequence[Mapping[str, Any]],
@@ -258,17 +271,17 @@ def _report(
 ) -> dict[str, Any]:
     rows = Counter(row["file"] for row in removed)
     report = []
-    for path in evalsets:
-        items = [number for number, item in enumerate(index.items) if item.file == path.name]
+    for name, hash_ in hashes.items():
+        items = [number for number, item in enumerate(index.items) if item.file == name]
         report.append(
             {
-                "file": path.name,
-                "hash": file_hash(path),
+                "file": name,
+                "hash": hash_,
                 "items": len(items),
                 "ngrams": sum(index.grams(number) for number in items),
                 "too_short": sum(not index.grams(number) for number in items),
                 "items_found": len({row["item"][0] for row in removed} & set(items)),
-                "rows_removed": rows[path.name],
+                "rows_removed": rows[name],
             }
         )
     common = [

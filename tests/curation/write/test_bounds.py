@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ LETTERS = st.sampled_from(
 def cuts(text: str, kind: Bound) -> list[str]:
     """The text with a bar at each place."""
     places = [0, *Bounds(text).places(kind, 0, len(text)), len(text)]
-    return [text[begin:end] for begin, end in zip(places, places[1:], strict=False)]
+    return [text[begin:end] for begin, end in itertools.pairwise(places)]
 
 
 @pytest.mark.parametrize(

@@ -172,9 +172,9 @@ def test_a_set_keeps_a_row_on_each_side() -> None:
 
 def test_totals_that_cannot_be_are_refused() -> None:
     sets = {"a": rows("a", 30), "b": rows("b", 30)}
-    with pytest.raises(MedllmError, match="sample.total is 5, but single sets are to give 20 rows"):
+    with pytest.raises(MedllmError, match=r"sample\.total is 5, but single sets are to give 20 rows"):
         draw(sets, chosen({"a": {"count": 20}}, total=5))
-    with pytest.raises(MedllmError, match="sample.total is 3, which leaves no row on each side to set"):
+    with pytest.raises(MedllmError, match=r"sample\.total is 3, which leaves no row on each side to set"):
         draw(sets, chosen(total=3))
     with pytest.raises(ValueError, match="greater than or equal to 2"):
         chosen({"a": {"count": 1}})

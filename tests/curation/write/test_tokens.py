@@ -70,7 +70,7 @@ def test_the_hash_is_that_of_what_counts(tokenizer_folder: Path, qwen_folder: Pa
 
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MedllmError, match="holds no tokenizer: chunk.tokenizer names the folder of the model"):
+    with pytest.raises(MedllmError, match=r"holds no tokenizer: chunk\.tokenizer names the folder of the model"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(MedllmError, match="cannot be read"):
