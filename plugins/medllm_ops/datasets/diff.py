@@ -76,8 +76,9 @@ def diff(old: Dataset, new: Dataset) -> Diff:
 
 
 def differing_ids(old: Dataset, new: Dataset) -> Iterator[dict[str, str]]:
-    """Each record that was added, removed, changed or moved: ``id``, ``source``, ``side`` (where it is; of a removed
-    one, where it was), ``what``. Both datasets are read, line by line.
+    """Each record that was added, removed, changed or moved; both datasets are read, line by line.
+
+    :return: ``id``, ``source``, ``side`` (where it is; of a removed one, where it was), ``what``.
     """
     before, after = _sides(old), _sides(new)
     for dataset, kinds in ((old, (REMOVED,)), (new, (ADDED, CHANGED, MOVED))):

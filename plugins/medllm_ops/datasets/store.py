@@ -1,4 +1,4 @@
-"""Where frozen datasets lie: ``datasets/<name>/<version>/`` in the home folder; ``latest`` is a link to the last one."""
+"""Where frozen datasets lie: ``datasets/<name>/<version>/`` in the home folder; ``latest`` links to the last one."""
 
 from __future__ import annotations
 
