@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from medllm_ops.curation.scrub import ReviewSample, scrub_for_review
 from medllm_ops.curation.segment import CLEAN, READ, RETRACTED, SCRUB, Segment, marks_as_json
 from medllm_ops.curation.settings import CurationSettings
 from medllm_ops.curation.state.segment import INDEX
+from medllm_ops.curation.state.state import known_digests
 from medllm_ops.curation.workers import Job, Run, Runner, workers
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import (
@@ -34,6 +36,7 @@ from medllm_ops.files import (
     write_json_lines,
 )
 
+_BATCH: Final = 1024
 _MOST_CHARACTERS: Final = 2**32 - 1
 _CODE: Final = ("curation/clean", "curation/scrub", "curation/lines.py", "curation/prepare.py")
 
@@ -45,6 +48,7 @@ def prepare(
     *,
     gone: Iterable[str] = (),
     full: bool = False,
+    known: Path | None = None,
     worker_count: int = 1,
     runner: Runner = "local",
 ) -> Segment:
@@ -56,12 +60,13 @@ def prepare(
         in one.
     :param gone: ids of rows that are no more, for the steps that know earlier segments.
     :param full: whether rows of earlier segments that are not in the files are no more, either.
+    :param known: the folder of a state; lines that it knows, unchanged, are left out of the segment.
     :raises UnreadableFileError: if a file is missing.
     :raises MedllmError: if a file is named twice.
     """
     with work_beside(out) as work, workers(worker_count, runner) as run:
         named = by_name(files)
-        done = _work(named, work, settings, run)
+        done = _work(named, work, settings, known, run)
         with whole_directory(out) as folder:
             _join(done, folder, settings.seed)
             settings_row = {"fingerprint": row_wise_fingerprint(settings), "full": full, "inputs": _inputs(named, done)}
@@ -94,9 +99,12 @@ def by_name(files: Sequence[Path]) -> dict[str, Path]:
     return dict(sorted(named.items()))
 
 
-def _work(named: Mapping[str, Path], work: Path, settings: CurationSettings, run: Run) -> list[tuple[Job, Any]]:
+def _work(
+    named: Mapping[str, Path], work: Path, settings: CurationSettings, known: Path | None, run: Run
+) -> list[tuple[Job, Any]]:
     names = list(named)
-    jobs = [{**job, "name": names[job["set"]]} for job in parts(named, work, settings)]
+    more = {"known": known and str(known.absolute())}
+    jobs = [{**job, **more, "name": names[job["set"]]} for job in parts(named, work, settings)]
     return list(zip(jobs, run(prepare_part, jobs), strict=True))
 
 
@@ -106,12 +114,14 @@ def prepare_part(job: Job) -> dict[str, Any]:
     ``<out>.arrow`` gets their index, where ``begin`` counts from the first row of the part and its source;
     ``<out>.rows`` the rows that go on, source after source; ``<out>.samples`` what was kept to be looked at.
 
-    :return: ``lines``, the sum of the ``digests``, the bytes of the rows of each source (``rows``), and ``marks``.
+    :return: how many ``lines`` were read, the sum of their ``digests``, the bytes of the rows of each source
+        (``rows``), and ``marks``.
     """
     settings = CurationSettings.model_validate(job["settings"])
-    part = _Part(job["name"], settings)
-    for position, line in lines_of(job):
-        part.add(position, line)
+    part = _Part(job["name"], settings, Path(job["known"]) if job["known"] else None)
+    lines = lines_of(job)
+    while batch := list(islice(lines, _BATCH)):
+        part.add(batch)
     with pa.ipc.new_file(f"{job['out']}.arrow", INDEX) as writer:
         writer.write_batch(
             pa.record_batch([pa.array(c, f.type) for c, f in zip(part.columns, INDEX, strict=True)], INDEX)
@@ -121,46 +131,57 @@ def prepare_part(job: Job) -> dict[str, Any]:
             file.write(part.rows[source])
     Path(f"{job['out']}.samples").write_bytes(pickle.dumps((part.review, part.dropped)))
     return {
-        "lines": len(part.columns[0]),
+        "lines": part.lines,
         "digests": f"{part.digests:x}",
         "rows": {source: len(part.rows[source]) for source in sorted(part.rows)},
         "marks": [[*key, counts] for key, counts in part.marks.items()],
     }
 
 
+class _Line:
+    """A line as it was read."""
+
+    __slots__ = ("bytes", "digest", "fault", "id", "marks", "row")
+
+    def __init__(self, name: str, position: int, line: bytes) -> None:
+        self.bytes = line
+        self.digest = xxhash.xxh3_128_digest(line.strip())
+        self.marks: Counter[str] = Counter()
+        self.row, self.fault = read_line(line, self.marks)
+        self.id: str = self.row.get("id", f"{name}:{position}")
+
+
 class _Part:
     """What becomes of the lines of one part."""
 
-    def __init__(self, name: str, settings: CurationSettings) -> None:
+    def __init__(self, name: str, settings: CurationSettings, known: Path | None) -> None:
         self._name = name
         self._settings = settings
+        self._known = known
         self.columns: list[list[Any]] = [[] for _ in INDEX]
         self.rows: defaultdict[str, bytearray] = defaultdict(bytearray)
         self.marks: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self.review = ReviewSample(settings.seed)
         self.dropped = DroppedSamples(settings.seed)
-        self.digests = 0
+        self.lines = self.digests = 0
 
-    def add(self, position: int, line: bytes) -> None:
-        """Take in one line."""
-        digest = xxhash.xxh3_128_digest(line.strip())
-        self.digests = (self.digests + int.from_bytes(digest)) % 2**128
-        read_marks: Counter[str] = Counter()
-        row, fault = read_line(line, read_marks)
-        if fault:
-            id_ = row.get("id", f"{self._name}:{position}")
-            self._drop(
-                id_,
-                row.get("source", ""),
-                digest,
-                row,
-                READ,
-                fault.reason,
-                fault.detail,
-                line.decode("utf-8", "replace"),
-            )
+    def add(self, batch: Sequence[tuple[int, bytes]]) -> None:
+        """Take in some lines, each with the byte where it begins."""
+        read = [_Line(self._name, position, line) for position, line in batch]
+        self.lines += len(read)
+        self.digests = (self.digests + sum(int.from_bytes(line.digest) for line in read)) % 2**128
+        known = known_digests(self._known, [line.id for line in read]) if self._known else {}
+        for line in read:
+            if line.digest not in known.get(line.id, ()):
+                self._add(line)
+
+    def _add(self, line: _Line) -> None:
+        row, digest = line.row, line.digest
+        if line.fault:
+            text = line.bytes.decode("utf-8", "replace")
+            self._drop(line.id, row.get("source", ""), digest, row, READ, line.fault.reason, line.fault.detail, text)
             return
-        self._count(READ, row["source"], read_marks)
+        self._count(READ, row["source"], line.marks)
         if row["retracted"]:
             self._drop_row(row, digest, READ, Outcome.drop(RETRACTED))
             return

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+import pyarrow.parquet as pq
+
 from medllm_ops.files import read_json
 
 READ: Final = "read"
@@ -65,6 +67,11 @@ class Segment:
         """The ids that are no more."""
         with (self.folder / "gone.txt").open(encoding="utf-8", newline="\n") as lines:
             yield from (line.removesuffix("\n") for line in lines)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing: no line, and no id that is no more."""
+        return pq.read_metadata(self.index).num_rows == 0 and not any(self.gone)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -1,0 +1,134 @@
+"""What curation does to one record of a file: the logic of ``medllm-ops curate explain``."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from medllm_ops.curation.clean import explain as explain_cleaning
+from medllm_ops.curation.lines import Fault, read_line
+from medllm_ops.curation.parts import lines_of
+from medllm_ops.curation.prepare import by_name
+from medllm_ops.curation.scrub import ScrubSettings, scrub_for_review, scrub_text
+from medllm_ops.curation.segment import READ, RETRACTED
+from medllm_ops.curation.settings import CurationSettings
+from medllm_ops.errors import MedllmError, UnreadableFileError
+from medllm_ops.files import read_json_lines, to_json_line
+
+_OF_RECORD: Final = re.compile(r"(?P<record>.*?)(@\d+)?(#\d+)?")
+_EVERYTHING: Final = ScrubSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What becomes of one line: where it stands, what it says, what is done to it, and what is left.
+
+    No text of it holds personal data: they are marked in what is shown of the line before, too.
+    """
+
+    place: str
+    before: Sequence[str]
+    told: Sequence[str]
+    after: Sequence[str]
+    """Empty if it is dropped."""
+
+
+def explain(record_id: str, files: Sequence[Path], settings: CurationSettings) -> list[Story]:
+    """The stories of all lines that have an id.
+
+    :param record_id: as in ``removed.jsonl`` or a dataset; the number of a chunk or a repetition does not matter.
+    :raises MedllmError: if no line has it.
+    """
+    named = by_name(files)
+    for name, path in named.items():
+        if not path.is_file():
+            raise UnreadableFileError(path, f"the rows of {name} are missing")
+    stories = []
+    for wanted in dict.fromkeys((record_id, record_of(record_id))):
+        stories = [_story(f"{name}, byte {position}", line, settings) for name, position, line in _find(wanted, named)]
+        if stories:
+            return stories
+    raise MedllmError(f"no record {record_id} in {', '.join(map(str, files))}")
+
+
+def record_of(id_: str) -> str:
+    """The id of the record that a line of a dataset is a piece or a repetition of."""
+    match = _OF_RECORD.fullmatch(id_)
+    return match["record"] if match else id_
+
+
+def _find(id_: str, named: Mapping[str, Path]) -> Iterator[tuple[str, int, bytes]]:
+    quoted = to_json_line(id_).strip()
+    for name, path in named.items():
+        place, _, position = id_.rpartition(":")
+        at = int(position) if place == name and position.isdecimal() else -1
+        for begin, line in lines_of({"file": path, "begin": 0, "end": path.stat().st_size}):
+            # A line may write an id with escapes: then there is a backslash in it.
+            if begin == at or ((quoted in line or b"\\" in line) and read_line(line, Counter())[0].get("id") == id_):
+                yield name, begin, line
+
+
+def _story(place: str, line: bytes, settings: CurationSettings) -> Story:
+    marks: Counter[str] = Counter()
+    row, fault = read_line(line, marks)
+    if fault:
+        return Story(place, [_safe(line.decode("utf-8", "replace").rstrip("\n"))], [_dropped(READ, fault)], ())
+    told = [f"read: {mark}" for mark in marks]
+    before = _texts(row)
+    if row["retracted"]:
+        return Story(place, before, [*told, _dropped(READ, Fault(RETRACTED))], ())
+    if settings.clean.enabled:
+        explanation = explain_cleaning(row, settings.clean)
+        told += [f"clean: {_safe(line)}" for line in explanation.lines()]
+        if explanation.outcome.row is None:
+            return Story(place, before, told, ())
+        row = explanation.outcome.row
+    if settings.scrub.enabled:
+        outcome, findings = scrub_for_review(row, settings.scrub)
+        told += [f"scrub: {one.field}: {one.kind} by {one.rule} ({one.shape}): …{one.context}…" for one in findings]
+        if outcome.row is None:
+            return Story(place, before, [*told, _dropped("scrub", Fault(outcome.reason, outcome.detail))], ())
+        row = outcome.row
+    return Story(place, before, told, _texts(row))
+
+
+def _texts(row: Mapping[str, Any]) -> list[str]:
+    texts = [f"{message['role']}: {message['content']}" for message in row["messages"]]
+    if "rejected_response" in row:
+        texts.append(f"rejected: {row['rejected_response']}")
+    return [_safe(text) for text in texts]
+
+
+def _safe(text: str) -> str:
+    return scrub_text(text, _EVERYTHING)[0]
+
+
+def _dropped(step: str, fault: Fault) -> str:
+    return f"{step}: dropped: {fault.reason}" + (f" ({fault.detail})" if fault.detail else "")
+
+
+def fate(record_id: str, dataset: Path) -> list[str]:
+    """What became of a record in a dataset: a sentence for each of its lines there.
+
+    :raises UnreadableFileError: if the folder is no dataset.
+    """
+    removed = dataset / "removed.jsonl"
+    if not removed.is_file():
+        raise UnreadableFileError(dataset, "it is no folder that curate made: it has no removed.jsonl")
+    told = []
+    for row in _rows_of((record_id, record_of(record_id)), [removed]):
+        kept = f"; {row['kept']} stands for it" if row.get("kept") else ""
+        told.append(f"{row['id']}: removed by {row['step']}: {row['reason']}{kept}")
+    for side in ("train", "val"):
+        files = sorted((dataset / side).glob("*.jsonl"))
+        told += [f"{row['id']}: in {side}" for row in _rows_of((record_id, record_of(record_id)), files)]
+    return told or [f"{record_id}: not in {dataset}"]
+
+
+def _rows_of(ids: tuple[str, str], files: Iterable[Path]) -> Iterator[Any]:
+    for path in files:
+        yield from (row for row in read_json_lines(path) if row["id"] in ids or record_of(row["id"]) in ids)
