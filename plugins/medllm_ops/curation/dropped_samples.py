@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 import xxhash
 
-from medllm_ops.curation.scrub import ScrubSettings, scrub_text
+from medllm_ops.curation.shown import shown
 
 PER_REASON: Final = 5
 EXCERPT: Final = 300
@@ -69,5 +69,5 @@ class DroppedSamples:
 
 def excerpt(text: str) -> str:
     """The beginning of a text, with marks in place of personal data."""
-    scrubbed, _ = scrub_text(text[:_LOOKED_AT], ScrubSettings(presidio=False))
+    scrubbed = shown(text[:_LOOKED_AT])
     return scrubbed if len(scrubbed) <= EXCERPT else f"{scrubbed[: EXCERPT - 1]}…"

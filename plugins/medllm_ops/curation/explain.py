@@ -13,14 +13,14 @@ from medllm_ops.curation.clean import explain as explain_cleaning
 from medllm_ops.curation.lines import Fault, read_line
 from medllm_ops.curation.parts import lines_of
 from medllm_ops.curation.prepare import by_name
-from medllm_ops.curation.scrub import ScrubSettings, scrub_for_review, scrub_text
+from medllm_ops.curation.scrub import scrub_for_review
 from medllm_ops.curation.segment import READ, RETRACTED
 from medllm_ops.curation.settings import CurationSettings
+from medllm_ops.curation.shown import shown
 from medllm_ops.errors import MedllmError, UnreadableFileError
 from medllm_ops.files import read_json_lines, to_json_line
 
 _OF_RECORD: Final = re.compile(r"(?P<record>.*?)(@\d+)?(#\d+)?")
-_EVERYTHING: Final = ScrubSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +76,14 @@ def _story(place: str, line: bytes, settings: CurationSettings) -> Story:
     marks: Counter[str] = Counter()
     row, fault = read_line(line, marks)
     if fault:
-        return Story(place, [_safe(line.decode("utf-8", "replace").rstrip("\n"))], [_dropped(READ, fault)], ())
+        return Story(place, [shown(line.decode("utf-8", "replace").rstrip("\n"))], [_dropped(READ, fault)], ())
     told = [f"read: {mark}" for mark in marks]
     before = _texts(row)
     if row["retracted"]:
         return Story(place, before, [*told, _dropped(READ, Fault(RETRACTED))], ())
     if settings.clean.enabled:
         explanation = explain_cleaning(row, settings.clean)
-        told += [f"clean: {_safe(line)}" for line in explanation.lines()]
+        told += [f"clean: {shown(line)}" for line in explanation.lines()]
         if explanation.outcome.row is None:
             return Story(place, before, told, ())
         row = explanation.outcome.row
@@ -100,11 +100,7 @@ def _texts(row: Mapping[str, Any]) -> list[str]:
     texts = [f"{message['role']}: {message['content']}" for message in row["messages"]]
     if "rejected_response" in row:
         texts.append(f"rejected: {row['rejected_response']}")
-    return [_safe(text) for text in texts]
-
-
-def _safe(text: str) -> str:
-    return scrub_text(text, _EVERYTHING)[0]
+    return [shown(text) for text in texts]
 
 
 def _dropped(step: str, fault: Fault) -> str:
