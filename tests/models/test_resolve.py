@@ -46,7 +46,7 @@ def test_a_hub_id_is_left_for_the_hub() -> None:
 def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
-    def fail(name: str) -> str:
+    def fail(name: str, **options: object) -> str:
         raise OSError("no network")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)

@@ -8,7 +8,7 @@ import pytest
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.swift.command import Command, build, parse_kept_rows, parse_logged_rows, rows_scored
-from medllm_ops.swift.recipe import DEEPSPEED_NAMES, Scheduler, StageRecipe, TunerType, list_recipes, load_recipe
+from medllm_ops.swift.recipe import DEEPSPEED_NAMES, NOT_RUN_YET, Scheduler, StageRecipe, TunerType, list_recipes, read_recipe
 
 
 @pytest.fixture
@@ -207,10 +207,12 @@ Path(sys.argv[2]).write_text(json.dumps(answer))
 
 
 def test_ms_swift_itself_knows_every_argument_of_every_recipe(files: dict[str, Path], tmp_path: Path) -> None:
-    recipes = [load_recipe(name) for name in list_recipes()]
+    recipes = [read_recipe(name) for name in list_recipes()]
     commands = {"system": ["sft", *command(files, system="--seed=7").argv[3:]]}
     for recipe in recipes:
         for stage, settings in recipe.stages.items():
+            if stage in NOT_RUN_YET:
+                continue
             kind = "pt" if stage == "pretrain" else "sft"
             argv = command(files, settings, kind).argv
             commands[f"{recipe.name} {stage}"] = [kind, *argv[argv.index(f"swift.cli.{kind}") + 1 :]]

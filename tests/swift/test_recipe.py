@@ -5,7 +5,7 @@ import yaml
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.swift.parameters_2024 import SUCCESSORS
-from medllm_ops.swift.recipe import StageRecipe, list_recipes, load_recipe, override
+from medllm_ops.swift.recipe import StageRecipe, list_recipes, load_recipe, override, read_recipe
 
 
 def write(folder: Path, **stage: object) -> str:
@@ -23,9 +23,9 @@ def refusal(folder: Path, **stage: object) -> str:
 
 @pytest.mark.parametrize("name", list_recipes())
 def test_every_recipe_that_ships_is_valid(name: str) -> None:
-    recipe = load_recipe(name)
+    recipe = read_recipe(name)
     assert recipe.name == name
-    assert set(recipe.stages) == {"pretrain", "sft", "self_cognition"}
+    assert list(recipe.stages)[:3] == ["pretrain", "sft", "self_cognition"]
     assert recipe.stages["self_cognition"].identity_rows > 0
 
 
@@ -161,7 +161,7 @@ def test_a_module_prefix_may_be_frozen(tmp_path: Path) -> None:
 
 
 def test_a_missing_recipe_is_answered_with_those_there_are() -> None:
-    with pytest.raises(MedllmError, match="one of demo, qwen3"):
+    with pytest.raises(MedllmError, match="one of demo, dpo, from_scratch, full, qlora, qwen3"):
         load_recipe("nonesuch")
 
 

@@ -243,5 +243,5 @@ def test_a_stage_is_trained_on_its_own_sets(request_: TrainRequest, tmp_path: Pa
     assert not any("pubmed" in part for part in argv)
     with pytest.raises(MedllmError, match="has no set for stage pretrain"):
         train_stage("pretrain", *arguments, place=place)
-    with pytest.raises(MedllmError, match="recipe r has no stage self_cognition: it has sft, pretrain"):
+    with pytest.raises(MedllmError, match="recipe r has no stage self_cognition: it has pretrain, sft"):
         train_stage("self_cognition", *arguments, place=place)

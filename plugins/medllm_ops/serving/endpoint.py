@@ -14,7 +14,7 @@ import httpx
 
 from medllm_ops.compute.job import Job
 from medllm_ops.errors import MedllmError
-from medllm_ops.models.resolve import refuse_remote_code
+from medllm_ops.models.resolve import check_remote_code, refuse_remote_code
 from medllm_ops.serving.registry import (
     LOOPBACK,
     Service,
@@ -55,7 +55,11 @@ class EndpointRequest:
 
     @classmethod
     def of_recipe(cls, name: str, model: Path, recipe: Recipe) -> EndpointRequest:
-        """Serve a model as the recipe says that it was trained."""
+        """Serve a model as the recipe says that it was trained.
+
+        :raises MedllmError: if the model's folder brings other code than the recipe allows.
+        """
+        check_remote_code(model, recipe.remote_code)
         return cls(
             name=name,
             model=model,

@@ -91,7 +91,9 @@ def _recorded(member: Member) -> Standing:
     if result is None:
         own_code = "it brings code of its own, and " if member.remote_code else ""
         return Standing(Status.NOT_PROVEN, f"{own_code}no twin of it was trained")
-    if different := [f"{name} {result['versions'].get(name)}" for name in here if result["versions"].get(name) != here[name]]:
+    if different := [
+        f"{name} {result['versions'].get(name)}" for name in here if result["versions"].get(name) != here[name]
+    ]:
         return Standing(Status.NOT_PROVEN, f"a twin of it was trained with {', '.join(different)}")
     if failure := result.get("failure"):
         return Standing(Status.UNSUPPORTED, failure)
@@ -157,6 +159,7 @@ def registry() -> dict[str, Any]:
 def _read_registry() -> dict[str, Any]:
     import transformers
     from swift.model import MODEL_MAPPING
+    from swift.template import TEMPLATE_MAPPING
 
     types = {}
     for name in {member.model_type for member in members()} & set(MODEL_MAPPING):
@@ -172,8 +175,14 @@ def _read_registry() -> dict[str, Any]:
             "requires": requires,
             "templates": templates,
         }
+    names = {template for meta in MODEL_MAPPING.values() for template in meta.candidate_templates}
     classes = sorted({each.architecture for each in members() if hasattr(transformers, each.architecture)})
-    return {"types": types, "classes": classes}
+    return {
+        "types": types,
+        "classes": classes,
+        "model_types": sorted(MODEL_MAPPING),
+        "templates": sorted(names | set(TEMPLATE_MAPPING)),
+    }
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 from medllm_ops.compute.job import Job, Place, job_id
 from medllm_ops.files import read_json, text_hash, to_json_line, write_json
+from medllm_ops.models.resolve import check_remote_code
 from medllm_ops.swift.merge import MergeRequest, base_dtype, input_hashes
 from medllm_ops.swift.recipe import load_recipe
 
@@ -27,6 +28,7 @@ def merge_stage(stage: str, recipe: str, model: str, stage_dir: str, output_dir:
     :raises MedllmError: if the merge or its proof failed.
     """
     settings = load_recipe(recipe)
+    check_remote_code(Path(model), settings.remote_code)
     directory = job_directory(Path(stage_dir))
     request = MergeRequest(
         stage=stage,

@@ -72,7 +72,9 @@ def prove(member: Member, folder: Path) -> Proof:
     command = [sys.executable, "-m", "medllm_ops.models.twins", member.name, str(model)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise MedllmError(f"the twin could not be made: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+        raise MedllmError(
+            f"the twin could not be made: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}"
+        )
     losses, differences = {}, {}
     for stage in ("pretrain", "sft"):
         files = _rows(folder / "data", stage)

@@ -4,186 +4,58 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, ValidationError, model_validator
+from typing_extensions import TypedDict
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.home import include
+from medllm_ops.models.resolve import RANDOM, check_remote_code
 from medllm_ops.swift.parameters_2024 import SUCCESSORS
+from medllm_ops.swift.recipe_names import DEEPSPEED_NAMES, OWNED_BY_THE_CHAIN, Scalar, Scheduler, TunerType
+from medllm_ops.swift.recipe_preference import PreferenceRecipe
+from medllm_ops.swift.recipe_stage import StageRecipe
 from medllm_ops.yaml_file import read_yaml
 
-Scalar = bool | int | float | str
-TunerType = Literal[
-    "lora", "full", "longlora", "adalora", "llamapro", "adapter", "vera", "boft", "fourierft", "reft", "bone"
+__all__ = [
+    "DEEPSPEED_NAMES",
+    "NOT_RUN_YET",
+    "OWNED_BY_THE_CHAIN",
+    "PreferenceRecipe",
+    "Recipe",
+    "Scalar",
+    "Scheduler",
+    "StageRecipe",
+    "TunerType",
+    "command_of",
+    "is_ours",
+    "list_recipes",
+    "load_recipe",
+    "override",
+    "parse_recipe",
+    "read_recipe",
 ]
-Scheduler = Literal[
-    "linear",
-    "cosine",
-    "cosine_with_restarts",
-    "polynomial",
-    "constant",
-    "constant_with_warmup",
-    "inverse_sqrt",
-    "cosine_with_min_lr",
-    "cosine_warmup_with_min_lr",
-    "warmup_stable_decay",
-]
-DEEPSPEED_NAMES = ("zero0", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")
 
-# What the chain decides for every job: a recipe that sets one of them would break a promise of ours. Rows are counted,
-# split, cut to length and mixed before ms-swift sees them, and every run ends at its last step.
-OWNED_BY_THE_CHAIN = frozenset(
-    {
-        "adapters",
-        "add_version",
-        "cached_dataset",
-        "cached_val_dataset",
-        "check_model",
-        "columns",
-        "create_checkpoint_symlink",
-        "custom_dataset_info",
-        "data_seed",
-        "dataset",
-        "eval_strategy",
-        "ignore_args_error",
-        "ignore_data_skip",
-        "interleave_prob",
-        "lazy_tokenize",
-        "load_args",
-        "load_data_args",
-        "load_from_cache_file",
-        "loss_scale",
-        "max_epochs",
-        "model",
-        "model_author",
-        "model_name",
-        "model_type",
-        "output_dir",
-        "predict_with_generate",
-        "push_to_hub",
-        "report_to",
-        "resume_from_checkpoint",
-        "resume_only_model",
-        "save_only_model",
-        "save_strategy",
-        "split_dataset_ratio",
-        "streaming",
-        "strict",
-        "system",
-        "template",
-        "torch_dtype",
-        "truncation_strategy",
-        "use_chat_template",
-        "use_hf",
-        "val_dataset",
-    }
-)
-# Words of ms-swift 1.x that are taken for a module's name today, and fail once the model is loaded.
-_MODULE_WORDS = {
-    "ALL": "write all-linear",
-    "AUTO": "list the modules, such as q_proj and v_proj",
-    "DEFAULT": "list the modules, such as q_proj and v_proj",
-    "EMBEDDING": "write all-embedding",
+StageName = Literal["pretrain", "sft", "self_cognition", "dpo"]
+# Stages that a recipe may describe and no step of the chain runs yet.
+NOT_RUN_YET = frozenset({"dpo"})
+_COMMANDS: dict[StageName, Literal["pt", "sft", "rlhf"]] = {
+    "pretrain": "pt",
+    "sft": "sft",
+    "self_cognition": "sft",
+    "dpo": "rlhf",
 }
 
 
-class StageRecipe(BaseModel):
-    """The settings of one stage, under ms-swift's own names unless said otherwise."""
+class _Stages(TypedDict, total=False):
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
-    # Strict: a text is no number, and neither is true.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    tuner_type: TunerType = Field("lora", description="What is trained: adapters of a kind, or all weights (full).")
-    lora_rank: int = Field(8, ge=1, le=1024, description="Rank of the LoRA matrices.")
-    lora_alpha: int = Field(32, ge=1, le=4096, description="LoRA scale times rank.")
-    lora_dropout: float = Field(0.05, ge=0, lt=1, description="Share of LoRA inputs dropped in training.")
-    target_modules: list[str] = Field(["all-linear"], min_length=1, description="Module names that get adapters.")
-    learning_rate: float = Field(1e-4, gt=0, le=0.01, description="Peak learning rate.")
-    lr_scheduler_type: Scheduler = Field("cosine", description="Course of the learning rate, by transformers' name.")
-    warmup_ratio: float = Field(0.05, ge=0, lt=1, description="Share of the steps in which the rate rises.")
-    weight_decay: float = Field(0.1, ge=0, lt=1, description="AdamW's weight decay.")
-    num_train_epochs: float | None = Field(None, gt=0, le=1000, description="Passes over the rows.")
-    max_steps: int | None = Field(None, gt=0, description="Optimizer steps; exactly one of steps and epochs.")
-    per_device_train_batch_size: int = Field(1, ge=1, le=4096, description="Rows in a batch of one device.")
-    per_device_eval_batch_size: int = Field(1, ge=1, le=4096, description="Likewise; no longer follows the train one.")
-    gradient_accumulation_steps: int = Field(1, ge=1, le=4096, description="Batches in one optimizer step.")
-    max_length: int | None = Field(
-        None, gt=0, description="Most tokens of a row. Left out: the model's maximum. -1 is not unlimited."
-    )
-    eval_steps: int | None = Field(None, gt=0, description="Steps between evaluations; left out: at the end.")
-    save_steps: int | None = Field(None, gt=0, description="Steps between checkpoints; left out: at the end.")
-    save_total_limit: int | None = Field(
-        2, ge=2, description="Checkpoints kept: the best and the last survive. With 1, the last is deleted at the end."
-    )
-    logging_steps: int = Field(5, ge=1, description="Steps between log lines.")
-    seed: int = Field(42, ge=0, lt=2**32, description="Of initialisation, order and dropout.")
-    gradient_checkpointing: bool = Field(True, description="Recompute activations: less memory, more time.")
-    packing: bool = Field(False, description="Fill sequences with several rows; needs flash attention.")
-    attn_impl: str | None = Field(None, description="Attention kernel, such as flash_attn.")
-    deepspeed: str | None = Field(
-        None, description="zero0 to zero3, zero2_offload, zero3_offload, or a file's absolute path."
-    )
-    checkpoint: Literal["best", "last"] = Field("last", description="Ours: which checkpoint is merged.")
-    eval_rows: int = Field(
-        0, ge=0, description="Ours: validation rows of each set scored on the way, the first ones; 0: all."
-    )
-    val_share: float = Field(0.1, gt=0, lt=1, description="Ours: share of each set's records for validation.")
-    identity_rows: int = Field(0, ge=0, description="Ours: self-cognition rows in the mix, over both sides.")
-    instruction_rows: int = Field(0, ge=0, description="Ours: instruction rows in the mix, over both sides.")
-    instruction_sets: list[str] = Field(
-        [], description="Ours: the sets they are drawn from, those of them that the run has; empty: all of sft."
-    )
-    extra: dict[str, Scalar | list[Scalar]] = Field({}, description="Any further ms-swift argument, by its name.")
-
-    @field_validator("max_length", mode="before")
-    @classmethod
-    def _not_unlimited(cls, value: Any) -> Any:
-        if value == -1:
-            raise ValueError("-1 meant unlimited in ms-swift 1.x and drops every row today; leave max_length out")
-        return value
-
-    @field_validator("target_modules")
-    @classmethod
-    def _no_words_of_2024(cls, modules: list[str]) -> list[str]:
-        for word in modules:
-            if word in _MODULE_WORDS:
-                raise ValueError(f"{word} is a word of ms-swift 1.x: {_MODULE_WORDS[word]}")
-        return modules
-
-    @field_validator("deepspeed")
-    @classmethod
-    def _name_or_file(cls, value: str | None) -> str | None:
-        if value is not None and value not in DEEPSPEED_NAMES and not Path(value).is_absolute():
-            raise ValueError(f"give one of {', '.join(DEEPSPEED_NAMES)}, or the absolute path of a configuration")
-        return value
-
-    @field_validator("extra")
-    @classmethod
-    def _known_traps(cls, extra: dict[str, Scalar | list[Scalar]]) -> dict[str, Scalar | list[Scalar]]:
-        for name, value in extra.items():
-            if value == []:
-                raise ValueError(f"{name} has no value: leave it out")
-        if isinstance(extra.get("freeze_parameters"), int | float):
-            raise ValueError(f"freeze_parameters: {SUCCESSORS['freeze_parameters']}")
-        if extra.get("lora_dtype", "float32") not in ("float16", "bfloat16", "float32"):
-            raise ValueError(f"lora_dtype: {SUCCESSORS['lora_dtype']}")
-        return extra
-
-    @model_validator(mode="after")
-    def _agree(self) -> StageRecipe:
-        if (self.max_steps is None) == (self.num_train_epochs is None):
-            raise ValueError("give exactly one of max_steps and num_train_epochs")
-        if typed := sorted(set(self.extra) & set(type(self).model_fields)):
-            raise ValueError(f"extra may not repeat {', '.join(typed)}: it is a field of its own")
-        if owned := sorted(set(self.extra) & OWNED_BY_THE_CHAIN):
-            raise ValueError(f"extra may not set {', '.join(owned)}: the chain decides it")
-        if self.checkpoint == "best" and self.eval_steps != self.save_steps:
-            raise ValueError("checkpoint best needs eval_steps equal to save_steps: only a scored one can be the best")
-        if (self.packing or self.extra.get("padding_free")) and not (self.attn_impl or "").startswith("flash"):
-            raise ValueError("packing and padding_free need attn_impl flash_attn: without it rows would see each other")
-        return self
+    pretrain: StageRecipe
+    sft: StageRecipe
+    self_cognition: StageRecipe
+    dpo: PreferenceRecipe
 
 
 class Recipe(BaseModel):
@@ -191,19 +63,57 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(min_length=1)
-    description: str = ""
-    model: str = Field(min_length=1, description="A folder, a hub id, or a model made here.")
+    name: str = Field(min_length=1, description="What the recipe is called; that of a file that ships is its name.")
+    description: str = Field("", description="What it is for, and what is known of it.")
+    model: str = Field(
+        min_length=1,
+        description="A folder, a hub id, a model made here; random: before it takes its shape only.",
+    )
     model_type: str | None = Field(None, description="ms-swift's family; left out: found by ms-swift.")
     template: str | None = Field(None, description="ms-swift's template; left out: the family's own.")
     torch_dtype: Literal["float32", "float16", "bfloat16"] | None = Field(None, description="Left out: the model's.")
     system: str | None = Field(None, description="System prompt; empty: none; left out: the template's own.")
-    hub: Literal["modelscope", "huggingface"] = "modelscope"
-    allow_remote_code: bool = Field(False, description="Let a local model folder bring Python code of its own.")
+    hub: Literal["modelscope", "huggingface"] = Field("modelscope", description="Where a hub id is fetched from.")
+    remote_code: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{32}$",
+        description="The hash of the Python code in the model's folder, which then may run; left out: none may.",
+    )
     enforce_gates: bool = Field(
         True, description="Fail the run where a gate does not pass; false only for test models."
     )
-    stages: dict[Literal["pretrain", "sft", "self_cognition"], StageRecipe] = Field(min_length=1)
+    stages: Annotated[dict[StageName, StageRecipe], GetPydanticSchema(lambda _, make: make(_Stages))] = Field(
+        description="The stages by name, each with settings of its own."
+    )
+
+    @property
+    def allow_remote_code(self) -> bool:
+        """Whether the model's folder may bring Python code of its own: just the code of this hash."""
+        return self.remote_code is not None
+
+    @model_validator(mode="after")
+    def _agree(self) -> Recipe:
+        if not self.stages:
+            raise ValueError("give at least one stage")
+        if self.remote_code and not Path(self.model).is_absolute():
+            raise ValueError(
+                "remote_code needs a model that is an absolute path: a hub could send other code next time"
+            )
+        first, stage = next(iter(self.stages.items()))
+        if self.model.startswith(RANDOM) and stage.tuner_type != "full":
+            raise ValueError(f"random weights need tuner_type full in their first stage: {first} would adapt noise")
+        return self
+
+
+def is_ours(name: str) -> bool:
+    """Whether a field of a stage is no argument of ms-swift."""
+    about = PreferenceRecipe.model_fields[name].json_schema_extra
+    return isinstance(about, dict) and bool(about.get("ours"))
+
+
+def command_of(stage: StageName) -> Literal["pt", "sft", "rlhf"]:
+    """The command of ms-swift that trains a stage."""
+    return _COMMANDS[stage]
 
 
 def list_recipes() -> dict[str, Path]:
@@ -212,7 +122,24 @@ def list_recipes() -> dict[str, Path]:
 
 
 def load_recipe(name_or_path: str) -> Recipe:
-    """Read and validate a recipe.
+    """Read and validate a recipe that is to be run now.
+
+    :raises MedllmError: as :func:`read_recipe`; also for a stage that nothing runs yet, and for a model folder whose
+        code is not the code that the recipe allows.
+    """
+    recipe = read_recipe(name_or_path)
+    if waiting := sorted(NOT_RUN_YET & set(recipe.stages)):
+        raise MedllmError(
+            f"recipe {recipe.name}: stage {waiting[0]} is described and checked, but no step of the chain runs it yet; "
+            "leave it out of the recipe"
+        )
+    if recipe.remote_code:
+        check_remote_code(Path(recipe.model), recipe.remote_code)
+    return recipe
+
+
+def read_recipe(name_or_path: str) -> Recipe:
+    """Read and validate a recipe; neither its files nor its model need to be there.
 
     :raises MedllmError: if there is none, or naming each field that is wrong and what is allowed.
     """
@@ -224,9 +151,17 @@ def load_recipe(name_or_path: str) -> Recipe:
         values = read_yaml(path)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise MedllmError(f"recipe {path} is not YAML: {error}") from error
+    return parse_recipe(values, str(path))
+
+
+def parse_recipe(values: Any, where: str) -> Recipe:
+    """Validate what stands in a recipe.
+
+    :raises MedllmError: naming each field that is wrong and what is allowed.
+    """
     if not isinstance(values, dict):
-        raise MedllmError(f"recipe {path} is not a mapping")
-    return _validate(values, str(path))
+        raise MedllmError(f"recipe {where} is not a mapping")
+    return _validate(values, where)
 
 
 def override(recipe: Recipe, stage: str, **values: Any) -> Recipe:
@@ -267,15 +202,25 @@ def _sentence(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         if name in SUCCESSORS:
             return f"{where} is a name of ms-swift 1.x: {SUCCESSORS[name]}"
-        known = StageRecipe.model_fields if "stages" in location else Recipe.model_fields
-        close = difflib.get_close_matches(name, list(known), n=1)
-        hint = f"; did you mean {close[0]}?" if close else "; further ms-swift arguments go under extra"
+        known = _names_at(location)
+        close = difflib.get_close_matches(name, known, n=1)
+        further = "further ms-swift arguments go under extra" if len(location) > 2 else f"there are {', '.join(known)}"
+        hint = f"; did you mean {close[0]}?" if close else f"; {further}"
         return f"{where} is unknown{hint}"
     if "extra" in location[:-1]:
         argument = ".".join(location[: location.index("extra") + 2])
         return f"{argument} must be a text, a number, true or false, or a list of them"
     if problem["type"] == "value_error":
         return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
-    field = StageRecipe.model_fields.get(name) or Recipe.model_fields.get(name)
+    field = PreferenceRecipe.model_fields.get(name) or Recipe.model_fields.get(name)
     about = f": {field.description}" if field and field.description else ""
     return f"{where}: {problem['msg']} (got {problem['input']!r}){about}"
+
+
+def _names_at(location: list[str]) -> list[str]:
+    """The names that there are at the place of a name that there is not."""
+    if location[:-1] == ["stages"]:
+        return list(_COMMANDS)
+    if "stages" not in location:
+        return list(Recipe.model_fields)
+    return list((PreferenceRecipe if "dpo" in location[:2] else StageRecipe).model_fields)

@@ -14,6 +14,7 @@ from typing import Any
 from medllm_ops.compute.job import Job, Place, job_id
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import count_lines, file_hash, read_json, text_hash, to_json_line, write_json
+from medllm_ops.models.resolve import check_remote_code
 from medllm_ops.swift.checkpoints import is_whole, last_whole_checkpoint, step_of
 from medllm_ops.swift.command import build, parse_kept_rows, parse_logged_rows, rows_scored
 from medllm_ops.swift.progress import Progress, read_end, read_progress
@@ -140,6 +141,8 @@ def train_stage(
     settings = load_recipe(recipe)
     if stage not in settings.stages:
         raise MedllmError(f"recipe {settings.name} has no stage {stage}: it has {', '.join(settings.stages)}")
+    # Each step that loads the model asks again: a parameter of the run may name another folder than the recipe.
+    check_remote_code(Path(model), settings.remote_code)
     manifest = read_json(Path(dataset, "manifest.json"))
     sets = {name: figures for name, figures in manifest["sets"].items() if figures["stage"] == stage}
     if not sets:
