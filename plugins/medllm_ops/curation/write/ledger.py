@@ -104,16 +104,18 @@ class LowestSamples:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._kept: dict[tuple[str, str], list[tuple[int, str, Removed]]] = {}
+        self._offered = 0
+        self._kept: dict[tuple[str, str], list[tuple[int, int, Removed]]] = {}
 
     def offer(self, row: Removed) -> None:
         """Consider a row."""
         rank = -xxhash.xxh3_64_intdigest(row.id.encode(), self._seed)
         kept = self._kept.setdefault((row.step, row.reason), [])
+        self._offered += 1
         if len(kept) < SAMPLES:
-            heapq.heappush(kept, (rank, row.id, row))
+            heapq.heappush(kept, (rank, self._offered, row))
         elif rank > kept[0][0]:
-            heapq.heapreplace(kept, (rank, row.id, row))
+            heapq.heapreplace(kept, (rank, self._offered, row))
 
     def rows(self) -> list[Removed]:
         """The rows, by step, reason and id."""

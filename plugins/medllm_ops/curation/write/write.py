@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,7 +31,7 @@ from medllm_ops.curation.write.runs import SIDES, RunSide, write_range, write_ru
 from medllm_ops.curation.write.sample import SetRows, Times, draw
 from medllm_ops.curation.write.tokens import tokenizer_hash
 from medllm_ops.errors import LedgerError
-from medllm_ops.files import code_hash, file_hash, whole_directory, work_beside, write_json
+from medllm_ops.files import code_hash, file_hash, write_json
 
 RUN_BYTES: Final = 32 << 20
 """Rows are sorted so many bytes at a time, once as they are read and once as they are written."""
@@ -40,7 +41,7 @@ _OF_RUNS: Final = ("segment", "begin", "cut", "hash", "val")
 
 def write_dataset(
     state: CurationState,
-    out: Path,
+    folder: Path,
     settings: CurationSettings,
     *,
     evalsets: Sequence[Path] = (),
@@ -48,14 +49,17 @@ def write_dataset(
     runner: Runner = "local",
     context: Any = None,
 ) -> None:
-    """Write what the state keeps to the folder ``out``; docs/curation/write.md says what is in it.
+    """Write what the state keeps into an empty folder; docs/curation/write.md says what is in it then.
 
+    :param folder: of ``whole_directory`` or ``make_once``: an error or a kill leaves half of the dataset in it.
     :param evalsets: what the model will be evaluated on: rows that give it away are left out.
     :param context: what the manifest says about where the records are from, as JSON.
     :raises MedllmError: if a licence stops the build, a step dropped more than it may, the sample cannot be drawn, or
         a tokenizer or an evaluation set cannot be read.
     """
-    with work_beside(out) as work, workers(worker_count, runner) as run:
+    work = folder.absolute() / "work"
+    work.mkdir(parents=True)
+    with workers(worker_count, runner) as run:
         listing = read_listing(state, settings.seed)
         decontamination = Decontamination(evalsets, settings.decontaminate)
         judgement = _decontaminate(state, listing, decontamination, work, run)
@@ -64,18 +68,16 @@ def write_dataset(
         check_limits(account(state.counts(), listing), settings.max_dropped_share)
         chosen = {source: listing.of(source) for source in listing.sources}
         check_licences({name: listing.counts("licence", rows) for name, rows in chosen.items()}, settings.licences)
-        with whole_directory(out) as folder:
-            writer = _Writer(settings, listing, times, folder, work, run)
-            written = writer.write(chosen, worker_count)
-            ledger = account(state.counts(), listing)
-            check_limits(ledger, settings.max_dropped_share)
-            samples = LowestSamples(settings.seed)
-            removed = write_removed(folder / "removed.jsonl", state, listing, dropped_rows(state, listing), samples)
-            _check_sum(removed, state, listing)
-            write_json(folder / "ledger.json", [_with_pieces(line.to_row(), written) for line in ledger])
-            write_figures(folder / "data", state, listing, judgement, samples.rows(), settings.seed)
-            manifest = _manifest(state, settings, listing, written, decontamination, context)
-            write_json(folder / "manifest.json", manifest)
+        written = _Writer(settings, listing, times, folder, work, run).write(chosen, worker_count)
+    shutil.rmtree(work)
+    ledger = account(state.counts(), listing)
+    check_limits(ledger, settings.max_dropped_share)
+    samples = LowestSamples(settings.seed)
+    removed = write_removed(folder / "removed.jsonl", state, listing, dropped_rows(state, listing), samples)
+    _check_sum(removed, state, listing)
+    write_json(folder / "ledger.json", [_with_pieces(line.to_row(), written) for line in ledger])
+    write_figures(folder / "data", state, listing, judgement, samples.rows(), settings.seed)
+    write_json(folder / "manifest.json", _manifest(state, settings, listing, written, decontamination, context))
 
 
 def _decontaminate(
