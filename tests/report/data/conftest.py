@@ -147,11 +147,11 @@ def make_dataset(
         "seed": chosen.seed,
         "settings": chosen.model_dump(mode="json"),
         "sources": figures,
-        "evalsets": [{"file": "exam.jsonl", "hash": "ab" * 16, "items": 120}] if evalsets else [],
+        "evalsets": [{"name": "exam.jsonl", "hash": "ab" * 16, "items": 120}] if evalsets else [],
         "tokenizer": None,
-        "inputs": [{"file": f"{name}/records.jsonl", "hash": text_hash(name)} for name in sources],
+        "inputs": [{"name": f"{name}/records.jsonl", "hash": text_hash(name)} for name in sources],
         "code": "0f" * 16,
-        "history": ["cd" * 16],
+        "history": {"segments": 1},
     }
     write_json(folder / "manifest.json", manifest)
     write_json(folder / "data" / "lengths.json", lengths)

@@ -9,7 +9,7 @@ from typing import Final
 from medllm_ops.files import write_json, write_whole
 from medllm_ops.report.data.changes import compare
 from medllm_ops.report.data.contents import read_contents
-from medllm_ops.report.data.dataset import Dataset
+from medllm_ops.report.data.dataset import DatasetFiles
 from medllm_ops.report.data.funnel import accounts, funnels, reasons_of
 from medllm_ops.report.data.html import render
 from medllm_ops.report.data.known import Known
@@ -43,7 +43,7 @@ def build_data_report(dataset_dir: Path, previous: Path | None = None) -> Path:
 
 def data_report(dataset_dir: Path, previous: Path | None = None) -> DataReport:
     """The report itself; nothing is written."""
-    dataset = Dataset(dataset_dir)
+    dataset = DatasetFiles(dataset_dir)
     contents = read_contents(dataset)
     removed = dataset.removed()
     sources = funnels(dataset)
@@ -54,7 +54,7 @@ def data_report(dataset_dir: Path, previous: Path | None = None) -> DataReport:
         licences=dataset.licences(),
         marks=dataset.marks(),
         decontamination=dataset.decontamination(),
-        comparison=None if previous is None else compare(Dataset(previous), dataset, contents, removed),
+        comparison=None if previous is None else compare(DatasetFiles(previous), dataset, contents, removed),
         contents=contents,
         settings=dict(dataset.manifest.get("settings") or {}),
         incomplete=[],

@@ -1,4 +1,4 @@
-"""Which rows of a dataset are new, changed, gone or on another side than in the one before it."""
+"""Which records of a dataset are new, changed, gone or on another side than in the one before it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from typing import Any, Final
 import numpy as np
 import xxhash
 
+from medllm_ops.datasets.diff import ADDED, CHANGED, MOVED, REMOVED, SAME, Diff, diff
+from medllm_ops.datasets.store import Dataset
 from medllm_ops.files import to_json_line
 from medllm_ops.report.data.contents import Contents, Numbers, read_contents
-from medllm_ops.report.data.dataset import SAMPLES, Dataset, Removed
+from medllm_ops.report.data.dataset import SAMPLES, DatasetFiles, Removed
 from medllm_ops.report.data.drift import drifts
-from medllm_ops.report.data.model import ChangedRow, Comparison, RowChanges, Sample
+from medllm_ops.report.data.model import SIDES, ChangedRow, Comparison, RecordChanges, Sample
 from medllm_ops.report.data.text import excerpt, first_difference
 
-_CHANGED_IDS: Final = 50
+_SHOWN_IDS: Final = 50
 
 
-def compare(old: Dataset, new: Dataset, contents: Contents, removed: Removed) -> Comparison:
+def compare(old: DatasetFiles, new: DatasetFiles, contents: Contents, removed: Removed) -> Comparison:
     """Compare with the previous dataset.
 
     :param contents: of the new one.
@@ -26,20 +28,38 @@ def compare(old: Dataset, new: Dataset, contents: Contents, removed: Removed) ->
     """
     before = read_contents(old)
     _, at_old, at_new = np.intersect1d(before.ids, contents.ids, return_indices=True)
-    changed = before.texts[at_old] != contents.texts[at_new]
-    gone, fresh = _rest(before, at_old), _rest(contents, at_new)
+    changed = np.column_stack((at_old, at_new))[before.texts[at_old] != contents.texts[at_new]]
     retracted = _among(removed.retracted, before)
+    told = diff(Dataset(old.folder), Dataset(new.folder))
     return Comparison(
         previous=old.folder.name,
         drifts=list(drifts(old, new, before, contents)),
-        rows=list(_by_source(before, contents, (at_old, at_new, changed))),
-        changed=[_changed(before, contents, *pair) for pair in _first(np.column_stack((at_old, at_new))[changed])],
-        new=[_sample(contents, number) for number in _first(fresh)],
-        gone=[_sample(before, number) for number in _first(gone)],
+        records=list(_by_source(told)),
+        changed=[_changed(before, contents, *pair) for pair in _first(changed)],
+        new=[_sample(contents, number) for number in _first(_rest(contents, at_new))],
+        gone=[_sample(before, number) for number in _first(_rest(before, at_old))],
         retracted=len(retracted),
-        retracted_ids=retracted[:_CHANGED_IDS],
-        settings=list(setting_changes(old.manifest.get("settings", {}), new.manifest.get("settings", {}))),
+        retracted_ids=retracted[:_SHOWN_IDS],
+        settings=[f"{name}: {_value(one)} → {_value(other)}" for name, (one, other) in told.settings.items()],
     )
+
+
+def _by_source(told: Diff) -> Iterator[RecordChanges]:
+    for source in dict.fromkeys(source for source, _ in told.records):
+        train, val = (told.records[source, side] for side in SIDES)
+        both = train + val
+        stayed = both[SAME] + both[CHANGED] + both[MOVED]
+        yield RecordChanges(
+            source=source,
+            before=stayed + both[REMOVED],
+            now=stayed + both[ADDED],
+            same=both[SAME],
+            changed=both[CHANGED],
+            new=both[ADDED],
+            gone=both[REMOVED],
+            to_train=train[MOVED],
+            to_val=val[MOVED],
+        )
 
 
 def _rest(contents: Contents, met: Numbers) -> Numbers:
@@ -50,39 +70,6 @@ def _first(numbers: Numbers) -> list[Any]:
     """Some of them: rows are in the order of a hash, so the first ones are as good as any."""
     chosen: list[Any] = numbers[:SAMPLES].tolist()
     return chosen
-
-
-def _by_source(old: Contents, new: Contents, met: tuple[Numbers, Numbers, Numbers]) -> Iterator[RowChanges]:
-    at_old, at_new, changed = met
-    names = sorted({*old.source_names(), *new.source_names()})
-    old_source, new_source = (_in(names, contents) for contents in (old, new))
-    was, now = old_source[at_old], new_source[at_new]
-    validated, validates = old.sides[at_old], new.sides[at_new]
-    for number, name in enumerate(names):
-        here = now == number
-        # A row that another source has now is gone from this one.
-        stayed = here & (was == number)
-        rows_before, rows_now = _count(old_source == number), _count(new_source == number)
-        yield RowChanges(
-            source=name,
-            before=rows_before,
-            now=rows_now,
-            same=_count(stayed & ~changed),
-            changed=_count(stayed & changed),
-            new=rows_now - _count(stayed),
-            gone=rows_before - _count(stayed),
-            to_train=_count(here & validated & ~validates),
-            to_val=_count(here & ~validated & validates),
-        )
-
-
-def _count(chosen: Numbers) -> int:
-    return int(np.count_nonzero(chosen))
-
-
-def _in(names: list[str], contents: Contents) -> Numbers:
-    own = np.array([names.index(name) for name in contents.source_names()] or [0], np.int64)
-    return own[contents.sources] if len(contents.ids) else np.zeros(0, np.int64)
 
 
 def _sample(contents: Contents, number: int) -> Sample:
@@ -114,15 +101,6 @@ def _among(ids: list[str], contents: Contents) -> list[str]:
 def id_hash(id_: str) -> int:
     """The hash of an id, as it stands in a line of a dataset."""
     return xxhash.xxh3_64_intdigest(to_json_line(id_)[1:-2])
-
-
-def setting_changes(old: Any, new: Any, name: str = "") -> Iterator[str]:
-    """Settings that have another value now, as ``chunk.max_tokens: 2048 → 1024``."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted({*old, *new}):
-            yield from setting_changes(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
-    elif old != new:
-        yield f"{name}: {_value(old)} → {_value(new)}"
 
 
 def _value(value: Any) -> str:

@@ -105,8 +105,8 @@ def histogram(lengths: Lengths, begins: Sequence[int], highest: float) -> Markup
         )
     label = f"Lengths: half of the rows have fewer than {median_bound(lengths):,} characters."
     return Markup(
-        '<svg class="histogram {}" viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}">{}</svg>'
-    ).format(lengths.side, width, _HEIGHT, width, _HEIGHT, label, bars)
+        '<svg class="histogram {}" viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
+    ).format(lengths.side, width, _HEIGHT, label, bars)
 
 
 def highest_share(lengths: Sequence[Lengths]) -> float:

@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 
+from medllm_ops.curation.segment import RETRACTED
 from medllm_ops.curation.settings import CurationSettings
-from medllm_ops.report.data.dataset import RETRACTED
 from medllm_ops.report.data.known import Known, listed, many, percent
 from medllm_ops.report.data.model import Finding, Funnel, Level
 
@@ -20,13 +20,15 @@ UNREADABLE_SHARE: Final = 0.01
 # Sides are drawn by cluster, so the share of rows varies more than that of rows drawn one by one would.
 DEVIATIONS: Final = 5.0
 UNKNOWN: Final = ("", "unknown", "none", "null")
+_NAMED: Final = 3
 
 
 def balance(known: Known) -> Iterator[Finding]:
     """Every row is accounted for, by every step, in the list of what was removed and in the files."""
     failed = [account for account in known.accounts if not account.holds]
     for account in failed:
-        told = listed(account.wrong).replace(" and ", "; ") if len(account.wrong) > 1 else account.wrong[0]
+        more = len(account.wrong) - _NAMED
+        told = "; ".join([*account.wrong[:_NAMED], *([f"{more:,} more"] if more > 0 else [])])
         yield _finding("wrong", "balance", f"This does not hold: {account.name}. {told}.", "funnel")
     if not failed:
         read = sum(each.read for each in known.sources)
@@ -71,7 +73,7 @@ def validation(known: Known) -> Iterator[Finding]:
     if all(each.train and each.val for each in known.alive):
         fewest = min(known.alive, key=lambda each: (each.val, each.source))
         sentence = (
-            f"Rows to train and rows to validate in each of {many(len(known.alive), 'source')}; {fewest.source} has "
+            f"Every source, {len(known.alive):,} in all, has rows to train and rows to validate; {fewest.source} has "
             f"the fewest, {fewest.val:,} to validate."
         )
         yield _finding("good", "validation", sentence, "funnel")
@@ -114,7 +116,8 @@ def lost(known: Known) -> Iterator[Finding]:
             yield _finding(level, "lost rows", sentence, "funnel")
     if worst and worst[0] <= LOST_SHARE:
         share, each = worst
-        sentence = f"No source lost more than half of its rows; {each.source} lost the most, {percent(share, 1)}."
+        most = f"{each.source} lost the most, {percent(share, 1)}" if share else "none lost any"
+        sentence = f"No source lost more than half of its rows; {most}."
         yield _finding("good", "lost rows", sentence, "funnel")
 
 
@@ -153,7 +156,12 @@ def licences(known: Known) -> Iterator[Finding]:
         yield _finding("look", "licences", sentence, "licences")
     elif known.licences:
         names = {name for each in known.licences for name in each.rows}
-        yield _finding("good", "licences", f"Every row has a licence, {len(names):,} in all.", "licences")
+        yield _finding(
+            "good",
+            "licences",
+            f"Every row has a licence; there {'is' if len(names) == 1 else 'are'} {many(len(names), 'kind')}.",
+            "licences",
+        )
 
 
 def decontaminated(known: Known) -> Iterator[Finding]:

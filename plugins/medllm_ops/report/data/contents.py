@@ -13,7 +13,7 @@ import orjson
 import xxhash
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.report.data.dataset import Dataset
+from medllm_ops.report.data.dataset import DatasetFiles
 from medllm_ops.report.data.model import SIDES, FileFigures, Sample, Script, Side
 from medllm_ops.report.data.text import excerpt, scripts
 
@@ -34,7 +34,7 @@ class Contents:
     ``file`` is the index in ``files`` and ``offset`` the byte where the row begins.
     """
 
-    dataset: Dataset
+    dataset: DatasetFiles
     files: list[FileFigures] = field(default_factory=list)
     scripts: list[Script] = field(default_factory=list)
     characters: list[Counter[str]] = field(default_factory=list)
@@ -48,16 +48,6 @@ class Contents:
     def sides(self) -> Numbers:
         """For each row whether it validates."""
         return np.array([file.side == "val" for file in self.files], bool)[self.file]
-
-    @property
-    def sources(self) -> Numbers:
-        """For each row the index of its source in the names of :meth:`source_names`."""
-        names = self.source_names()
-        return np.array([names.index(file.source) for file in self.files], np.uint16)[self.file]
-
-    def source_names(self) -> list[str]:
-        """The sources, in order."""
-        return sorted({file.source for file in self.files})
 
     def row(self, number: int) -> tuple[FileFigures, str, str]:
         """The file, the id and the whole text of a row."""
@@ -74,7 +64,7 @@ def text_of(row: dict[str, Any]) -> str:
     return "\n".join([*turns, *([row["rejected_response"]] if "rejected_response" in row else [])])
 
 
-def read_contents(dataset: Dataset) -> Contents:
+def read_contents(dataset: DatasetFiles) -> Contents:
     """Read the files of all sources.
 
     :raises MedllmError: naming the file and the line that is no row.

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from medllm_ops.curation.segment import RETRACTED
 from medllm_ops.curation.settings import STEPS
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, read_json_lines, text_hash
@@ -29,17 +30,16 @@ from medllm_ops.report.data.model import (
     Review,
     Sample,
     Side,
-    Step,
 )
 from medllm_ops.report.data.text import excerpt
+from medllm_ops.report.model import LedgerRow
 
 SAMPLES: Final = 5
-RETRACTED: Final = "retracted"
 
 Taken = TypeVar("Taken")
 
 
-class Dataset:
+class DatasetFiles:
     """A dataset's folder.
 
     :ivar incomplete: the files that should be there and are not; what they would tell is left out.
@@ -93,11 +93,11 @@ class Dataset:
         told = hashes.get(side) or hashes.get(f"{side}/{source}.jsonl")
         return str(told) if told else None
 
-    def ledger(self) -> list[tuple[str, Step]]:
+    def ledger(self) -> list[LedgerRow]:
         """The steps of each source, as they stand in ``ledger.json``."""
 
-        def read(path: Path) -> list[tuple[str, Step]]:
-            return [(str(row.get("source") or ""), pick_step(row)) for row in read_json(path)]
+        def read(path: Path) -> list[LedgerRow]:
+            return [pick(LedgerRow, {**row, "rows_in": row["in"], "rows_out": row["out"]}) for row in read_json(path)]
 
         return self.take("ledger.json", read) or []
 
@@ -128,9 +128,13 @@ class Dataset:
         return found
 
     def licences(self) -> list[Licences]:
-        """Rows by licence, as the manifest counts them."""
-        rows = {source: figures.get("licences", {}) for source, figures in sorted(self.sources.items())}
-        return [Licences(source=source, rows=counts) for source, counts in rows.items()]
+        """Rows by licence, as the manifest counts them; a named dataset's has those of the catalogue for none."""
+        checked = self.manifest.get("licences") or {}
+        found = []
+        for source, figures in sorted(self.sources.items()):
+            rows = checked[source]["licences"] if source in checked else figures.get("licences", {})
+            found.append(Licences(source=source, rows=rows))
+        return found
 
     def marks(self) -> list[Mark]:
         """``data/marks.json``, the most frequent first."""
@@ -205,7 +209,7 @@ def _removed(path: Path) -> Removed:
     for number, row in enumerate(read_json_lines(path)):
         key = (row["step"], row["reason"])
         source = row.get("source") or ""
-        removed.rows[key[0], source, key[1]] += row.get("lines", 1)
+        removed.rows[key[0], source, key[1]] += 1
         if row["reason"] == RETRACTED:
             removed.retracted.append(row["id"])
         heap = lowest.setdefault(key, [])
@@ -229,11 +233,6 @@ def _sample(row: Mapping[str, Any]) -> Sample:
         detail=row.get("detail") or "",
         kept=row.get("kept") or "",
     )
-
-
-def pick_step(row: Mapping[str, Any]) -> Step:
-    """A line of the ledger, which may tell more."""
-    return Step.model_validate({key: row[key] for key in ("step", "in", "out", "dropped", "pieces") if key in row})
 
 
 def step_order(step: str) -> tuple[int, str]:

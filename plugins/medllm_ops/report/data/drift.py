@@ -14,7 +14,7 @@ from statistics import NormalDist
 from typing import Final, Literal, TypeAlias
 
 from medllm_ops.report.data.contents import Contents
-from medllm_ops.report.data.dataset import Dataset
+from medllm_ops.report.data.dataset import DatasetFiles
 from medllm_ops.report.data.model import Bin, Drift, Stability
 
 # E. M. Lewis, An Introduction to Credit Scoring (1994); N. Siddiqi, Credit Risk Scorecards (2006): below 0.10 no
@@ -32,7 +32,7 @@ What: TypeAlias = Literal["sources", "languages", "lengths", "characters"]
 Weights: TypeAlias = Mapping[str, float]
 
 
-def drifts(old: Dataset, new: Dataset, old_contents: Contents, new_contents: Contents) -> Iterator[Drift]:
+def drifts(old: DatasetFiles, new: DatasetFiles, old_contents: Contents, new_contents: Contents) -> Iterator[Drift]:
     """The drift of everything together, then that of each source that is in both."""
     rows = [{name: float(each["train"] + each["val"]) for name, each in one.sources.items()} for one in (old, new)]
     if not all(sum(counts.values()) for counts in rows):
@@ -112,7 +112,7 @@ def _by_share(counts: Iterable[Weights]) -> list[str]:
     return sorted(total, key=lambda name: (-total[name], name))
 
 
-def _languages(dataset: Dataset, source: str | None) -> dict[str, float]:
+def _languages(dataset: DatasetFiles, source: str | None) -> dict[str, float]:
     counts: Counter[str] = Counter()
     for each in dataset.languages():
         if source in (None, each.source):
@@ -120,7 +120,7 @@ def _languages(dataset: Dataset, source: str | None) -> dict[str, float]:
     return dict(counts)
 
 
-def _lengths(dataset: Dataset, source: str | None) -> dict[str, float]:
+def _lengths(dataset: DatasetFiles, source: str | None) -> dict[str, float]:
     counts: Counter[str] = Counter()
     for each in dataset.lengths():
         if source in (None, each.source):

@@ -7,15 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from medllm_ops.report.data.contents import Contents
-from medllm_ops.report.data.dataset import Dataset, Removed, step_order
-from medllm_ops.report.data.model import Account, FileFigures, Funnel, Reason, Sample, Step
+from medllm_ops.report.data.dataset import DatasetFiles, Removed, step_order
+from medllm_ops.report.data.model import Account, FileFigures, Funnel, Reason, Sample
+from medllm_ops.report.model import LedgerRow
 
 
-def funnels(dataset: Dataset) -> list[Funnel]:
+def funnels(dataset: DatasetFiles) -> list[Funnel]:
     """The steps of each source, in order; a source that lost all its rows is among them."""
-    steps: dict[str, list[Step]] = {name: [] for name in dataset.sources}
-    for source, step in dataset.ledger():
-        steps.setdefault(source, []).append(step)
+    steps: dict[str, list[LedgerRow]] = {name: [] for name in dataset.sources}
+    for step in dataset.ledger():
+        steps.setdefault(step.source or "", []).append(step)
     found = []
     for source, own in sorted(steps.items()):
         own.sort(key=lambda step: step_order(step.step))
@@ -55,7 +56,7 @@ def accounts(sources: list[Funnel], removed: Removed, contents: Contents) -> lis
             name="what the last step gave was written, to train or to val",
             checked=len(sources),
             wrong=[
-                f"{funnel.source}: the last step gave {given:,} rows, {funnel.train + funnel.val:,} were written"
+                f"the last step of {funnel.source} gave {given:,} rows, {funnel.train + funnel.val:,} were written"
                 for funnel in sources
                 if (given := _given(funnel)) != funnel.train + funnel.val
             ],
@@ -72,8 +73,10 @@ def _lost(sources: list[Funnel]) -> Iterator[str]:
     for funnel in sources:
         for before, after in itertools.pairwise(funnel.steps):
             if before.rows_out != after.rows_in:
-                gave, took = f"{before.step} gave {before.rows_out:,}", f"{after.step} took {after.rows_in:,}"
-                yield f"{funnel.source}: {gave}, {took}"
+                yield (
+                    f"{before.step} of {funnel.source or 'no source'} gave {before.rows_out:,} rows, {after.step} took "
+                    f"{after.rows_in:,}"
+                )
 
 
 def _unlisted(reasons: list[tuple[str, str, str, int]], listed: Counter[tuple[str, str, str]]) -> Iterator[str]:
@@ -87,10 +90,7 @@ def _unlisted(reasons: list[tuple[str, str, str, int]], listed: Counter[tuple[st
 
 
 def _given(funnel: Funnel) -> int:
-    if not funnel.steps:
-        return 0
-    last = funnel.steps[-1]
-    return last.rows_out if last.pieces is None else last.pieces
+    return funnel.steps[-1].given if funnel.steps else 0
 
 
 def _differs(file: FileFigures) -> str:

@@ -15,6 +15,7 @@ from medllm_ops.report.page import render_page
 
 _FOLDER = Path(__file__).parent
 TITLES = {"wrong": "Wrong", "look": "To look at", "good": "Nothing wrong"}
+SCRUB = "scrub"
 _HEAD_FINDINGS = ("wrong", "look")
 
 
@@ -56,9 +57,9 @@ def dropped_in(funnel: Funnel, step: str) -> int | None:
 
 
 def marks_table(marks: Iterable[Mark]) -> dict[str, dict[str, dict[str, int]]]:
-    """Counts by step, rule and source; the most frequent rules first."""
+    """Counts by step (scrubbing first), rule and source; the most frequent rules first."""
     table: dict[str, dict[str, dict[str, int]]] = {}
-    for mark in marks:
+    for mark in sorted(marks, key=lambda mark: mark.step != SCRUB):
         table.setdefault(mark.step, {}).setdefault(mark.rule, {})[mark.source] = mark.count
     return {
         step: dict(sorted(rules.items(), key=lambda item: (-sum(item[1].values()), item[0])))

@@ -47,14 +47,14 @@ def many(number: int, one: str, more: str | None = None) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """``12 %``, ``0.4 %``, ``below 0.1 %``, ``99.8 %``: never 0 for something, never 100 for less than all."""
+    """``12 %``, ``0.4 %``, ``<0.1 %``, ``99.8 %``: never 0 for something, never 100 for less than all."""
     if not whole or not part:
         return "0 %"
     share = 100 * part / whole
     if share < 0.1:
-        return "below 0.1 %"
+        return "<0.1 %"
     if part < whole and share > 99.9:
-        return "above 99.9 %"
+        return ">99.9 %"
     return f"{share:.1f} %" if share < 10 or 99 < share < 100 else f"{share:.0f} %"
 
 

@@ -27,12 +27,6 @@ class Finding(Part):
     section: str
 
 
-class Step(LedgerRow):
-    """One step of one source; ``pieces`` are the rows that were written of ``out``, where rows were cut or repeated."""
-
-    pieces: NonNegativeInt | None = None
-
-
 class Funnel(Part):
     """The way of one source: ``read`` lines became ``train`` + ``val`` rows."""
 
@@ -40,7 +34,7 @@ class Funnel(Part):
     read: NonNegativeInt
     train: NonNegativeInt
     val: NonNegativeInt
-    steps: list[Step]
+    steps: list[LedgerRow]
 
     @property
     def dropped(self) -> dict[tuple[str, str], int]:
@@ -212,11 +206,11 @@ class Drift(Part):
     bins: list[Bin]
 
 
-class RowChanges(Part):
-    """The rows of a source, by id, in both datasets.
+class RecordChanges(Part):
+    """The records of a source in both datasets, as ``medllm-ops dataset diff`` counts them.
 
-    ``before`` = ``same`` + ``changed`` + ``gone``, ``now`` = ``same`` + ``changed`` + ``new``. ``to_train`` and
-    ``to_val`` are the ones that changed sides.
+    ``before`` = ``same`` + ``changed`` + ``to_train`` + ``to_val`` + ``gone``, and ``now`` is the same with ``new`` in
+    place of ``gone``; ``to_train`` and ``to_val`` are the ones that changed sides.
     """
 
     source: str
@@ -244,7 +238,7 @@ class Comparison(Part):
 
     previous: str
     drifts: list[Drift]
-    rows: list[RowChanges]
+    records: list[RecordChanges]
     changed: list[ChangedRow]
     new: list[Sample]
     gone: list[Sample]
