@@ -122,7 +122,7 @@ def _count(
 
 
 def _licences(manifest: dict[str, Any], source: str) -> Any:
-    return manifest.get("licences", {}).get(source, {}).get("licences")
+    return manifest["sources"].get(source, {}).get("licences")
 
 
 def _at(manifest: Any, name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import read_json
+from medllm_ops.files import link_to, read_json
 from medllm_ops.home import home
 
 LATEST = "latest"
@@ -132,17 +131,8 @@ def _latest(name: str, found: list[int]) -> int:
 
 
 def point_latest(name: str, version: int) -> None:
-    """Let ``latest`` be this version; a reader finds the old one or the new one at any instant.
+    """Let ``latest`` be this version.
 
     :raises MedllmError: if ``latest`` is something else than a link.
     """
-    link = folder_of(name) / LATEST
-    if link.exists() and not link.is_symlink():
-        raise MedllmError(f"{link} must be a link to the last version, but is none: move it away")
-    part = link.with_name(f".{LATEST}.{os.getpid()}.part")
-    part.unlink(missing_ok=True)
-    try:
-        part.symlink_to(str(version))
-        part.replace(link)
-    finally:
-        part.unlink(missing_ok=True)
+    link_to(folder_of(name) / LATEST, Path(str(version)))
