@@ -20,6 +20,7 @@ import daft  # noqa: F401  (imported before processes part, so that each of them
 
 from medllm_ops.curation.curate import curate
 from medllm_ops.curation.settings import check_settings
+from medllm_ops.files import code_hash
 
 EVENTS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "sqlite3.connect")
 SETTINGS = {"sample": {"total": 60}}
@@ -75,6 +76,9 @@ def main() -> None:
         curate([file], out, check_settings(SETTINGS, "settings"), evalsets=[evalset])
         return seen()
 
+    # Known once for all processes: somebody may be at work on the code.
+    code_hash()
+    code_hash("curation")
     _, events = apart(lambda: run(folder / "whole"))
     whole = tree(folder / "whole")
     told = []

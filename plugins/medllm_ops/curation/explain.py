@@ -112,19 +112,23 @@ def fate(record_id: str, dataset: Path) -> list[str]:
 
     :raises UnreadableFileError: if the folder is no dataset.
     """
-    removed = dataset / "removed.jsonl"
-    if not removed.is_file():
+    if not (dataset / "removed.jsonl").is_file():
         raise UnreadableFileError(dataset, "it is no folder that curate made: it has no removed.jsonl")
-    told = []
-    for row in _rows_of((record_id, record_of(record_id)), [removed]):
+    for wanted in dict.fromkeys((record_id, record_of(record_id))):
+        if told := list(_lines_of(wanted, dataset)):
+            return told
+    return [f"{record_id}: not in {dataset}"]
+
+
+def _lines_of(id_: str, dataset: Path) -> Iterator[str]:
+    for row in _rows_of(id_, [dataset / "removed.jsonl"]):
         kept = f"; {row['kept']} stands for it" if row.get("kept") else ""
-        told.append(f"{row['id']}: removed by {row['step']}: {row['reason']}{kept}")
+        yield f"{row['id']}: removed by {row['step']}: {row['reason']}{kept}"
     for side in ("train", "val"):
-        files = sorted((dataset / side).glob("*.jsonl"))
-        told += [f"{row['id']}: in {side}" for row in _rows_of((record_id, record_of(record_id)), files)]
-    return told or [f"{record_id}: not in {dataset}"]
+        for row in _rows_of(id_, sorted((dataset / side).glob("*.jsonl"))):
+            yield f"{row['id']}: in {side}"
 
 
-def _rows_of(ids: tuple[str, str], files: Iterable[Path]) -> Iterator[Any]:
+def _rows_of(id_: str, files: Iterable[Path]) -> Iterator[Any]:
     for path in files:
-        yield from (row for row in read_json_lines(path) if row["id"] in ids or record_of(row["id"]) in ids)
+        yield from (row for row in read_json_lines(path) if id_ in (row["id"], record_of(row["id"])))
