@@ -57,7 +57,7 @@ class CurationState:
         runner: Runner,
     ) -> None:
         """See :meth:`open`."""
-        self._folder = folder
+        self.folder = folder
         self._settings = settings
         self._persistent = persistent
         self._duplication = Duplication(folder, settings.duplicates, persistent, worker_count, runner)
@@ -135,9 +135,9 @@ class CurationState:
             return ""
         remedy = "restore them, or give all rows again, as a whole"
         if mark(self._database, "rows") != fingerprint:
-            return f"the rows of the state {self._folder} were cleaned by other settings or another version: {remedy}"
+            return f"the rows of the state {self.folder} were cleaned by other settings or another version: {remedy}"
         if mark(self._database, "duplicates") != self._of_duplicates():
-            return f"the duplicates of the state {self._folder} were found by other settings: {remedy}"
+            return f"the duplicates of the state {self.folder} were found by other settings: {remedy}"
         return ""
 
     def absorb(self) -> None:
@@ -149,7 +149,7 @@ class CurationState:
         number = int(folder.name)
         segment = Segment(folder)
         full, made = bool(segment.settings["full"]), str(segment.settings["fingerprint"])
-        with broken(self._folder):
+        with broken(self.folder):
             if not full and (reason := self.only_all(made)):
                 raise MedllmError(f"segment {folder.name} has only some of the rows, and {reason}")
             index = Index(segment.index)
@@ -203,7 +203,7 @@ class CurationState:
         self.close()
 
     def _numbers(self) -> dict[int, Path]:
-        return _segments(self._database, self._folder)
+        return _segments(self._database, self.folder)
 
     def _of_duplicates(self) -> str:
         if not self._fingerprint and self._persistent:

@@ -1,0 +1,143 @@
+"""Segments as the row-wise steps prepare them, made by hand."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import xxhash
+
+from medllm_ops.curation.duplicates.settings import DuplicateSettings, Shingles
+from medllm_ops.curation.settings import CurationSettings
+from medllm_ops.curation.state.segment import INDEX
+from medllm_ops.curation.state.state import CurationState
+from medllm_ops.files import whole_directory, write_json
+
+Row = dict[str, Any]
+# Bands enough that no pair above the threshold is missed.
+DUPLICATES = DuplicateSettings(words=Shingles(candidate_size=2, size=2, threshold=0.6), bands=64, rows=2)
+SETTINGS = CurationSettings.model_validate(
+    {"duplicates": DUPLICATES.model_dump(), "split": {"val_share": 0.4}, "sets": {"b": {"val_share": 0.6}}}
+)
+WORDS = [f"w{number}" for number in range(400)]
+
+
+def text(family: int, window: int) -> str:
+    """Windows that stand next to each other are near duplicates (0.66); others are not (0.42), but by a chain."""
+    start = family * 80 + window * 8
+    return " ".join(WORDS[start : start + 40])
+
+
+def row(id_: str, content: str, source: str = "a", drop: tuple[str, str] | None = None, **more: Any) -> Row:
+    """A line; ``drop`` is the step and the reason of one that does not go on."""
+    messages = [{"role": "assistant", "content": content}]
+    fields = {"source": source, "language": "en", "licence": "CC0", "version": 1, "retracted": False, **more}
+    return {"id": id_, "messages": messages, **fields, "drop": drop}
+
+
+def write_segment(
+    folder: Path, rows: Iterable[Row], gone: Sequence[str] = (), full: bool = False, made: str = "1"
+) -> None:
+    """Write a segment."""
+    files: dict[str, bytearray] = {}
+    index = []
+    for one in rows:
+        line = {name: value for name, value in one.items() if name != "drop"}
+        data = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+        file = files.setdefault(one["source"], bytearray())
+        place = (None, None, None) if one["drop"] else (len(file), len(data), data.index(b',"source"'))
+        if not one["drop"]:
+            file += data
+        characters = len(one["messages"][0]["content"])
+        digest = xxhash.xxh3_128_digest(orjson.dumps(one))
+        what = (one["language"], one["licence"], characters, *(one["drop"] or (None, None)), None)
+        index.append((one["id"], one["source"], digest, *place, *what))
+    columns = list(zip(*index, strict=True)) or [() for _ in INDEX]
+    table = pa.table([pa.array(column, field.type) for column, field in zip(columns, INDEX, strict=True)], INDEX)
+    with whole_directory(folder) as part:
+        (part / "rows").mkdir()
+        for source, content in files.items():
+            if content:
+                (part / "rows" / f"{source}.jsonl").write_bytes(content)
+        pq.write_table(table, part / "index.parquet", row_group_size=5)
+        (part / "gone.txt").write_text("".join(f"{id_}\n" for id_ in gone))
+        write_json(part / "settings.json", {"fingerprint": made, "full": full})
+
+
+def listing(state: CurationState) -> dict[str, Any]:
+    """Everything that a state says, in an order that does not depend on where rows stand."""
+    kept = {}
+    for some in state.kept():
+        assert 0 < some.rows.num_rows
+        for one in some.rows.to_pylist():
+            with (some.segment / "rows" / f"{one['source']}.jsonl").open("rb") as file:
+                file.seek(one.pop("begin"))
+                line = file.read(one.pop("length"))
+            exported = orjson.loads(line[: one.pop("cut")] + b"}")
+            assert exported == {"id": one["id"], "messages": orjson.loads(line)["messages"]}
+            assert one["id"] not in kept
+            kept[one["id"]] = {**one, "line": line}
+    steps = ("read", "clean", "scrub", "exact dedup", "near dedup", "split")
+    removed = [one for step in steps for one in state.removed(step)]
+    return {"kept": dict(sorted(kept.items())), "removed": removed, "counts": state.counts()}
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No machine loses its power here; a killed process loses nothing that it wrote."""
+    connect = sqlite3.connect
+
+    def quick(*args: Any, **more: Any) -> sqlite3.Connection:
+        database = connect(*args, **more)
+        database.execute("PRAGMA synchronous = OFF")
+        return database
+
+    monkeypatch.setattr(sqlite3, "connect", quick)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+@pytest.fixture
+def make_row() -> Callable[..., Row]:
+    return row
+
+
+@pytest.fixture
+def window() -> Callable[[int, int], str]:
+    return text
+
+
+@pytest.fixture
+def curation() -> CurationSettings:
+    return SETTINGS
+
+
+@pytest.fixture
+def prepare() -> Callable[..., None]:
+    return write_segment
+
+
+@pytest.fixture
+def tell() -> Callable[[CurationState], dict[str, Any]]:
+    return listing
+
+
+@pytest.fixture
+def take(tmp_path: Path) -> Callable[..., CurationState]:
+    """Take segments into a state one after the other; it is left open."""
+    calls = iter(range(10**6))
+
+    def do(history: Iterable[Mapping[str, Any]], settings: CurationSettings = SETTINGS) -> CurationState:
+        state = CurationState.open(tmp_path / f"state{next(calls)}", settings)
+        for segment in history:
+            write_segment(state.next_segment, **segment)
+            state.absorb()
+        return state
+
+    return do

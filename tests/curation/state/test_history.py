@@ -1,0 +1,276 @@
+"""Histories of segments against a model that keeps everything in dictionaries and compares everything with everything."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import xxhash
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from medllm_ops.curation.duplicates.normalise import compared
+from medllm_ops.curation.state.state import find
+
+Row = dict[str, Any]
+Make = Callable[..., Any]
+EXAMPLES = settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+SHARES = {"a": 0.4, "b": 0.6, "c": 0.4}
+IDS = [f"r{number}" for number in range(12)]
+FATES = [None, None, None, None, ("clean", "too short"), ("read", "retracted")]
+
+LINE = st.tuples(st.integers(0, 11), st.integers(0, 2), st.integers(0, 3), st.sampled_from("ab"), st.sampled_from(FATES))
+STEP = st.tuples(
+    st.lists(LINE, max_size=8, unique_by=lambda line: line[0]),
+    st.lists(st.integers(0, 11), max_size=3),
+    st.sampled_from([False, False, False, True]),
+)
+HISTORY = st.lists(STEP, min_size=1, max_size=4)
+
+
+class Model:
+    """The rules in the plainest way."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        self.sides: dict[str, str] = {}
+        self.of_cluster: dict[bytes, str] = {}
+
+    def step(self, lines: list[Row], gone: list[str], full: bool) -> None:
+        given_ids = {line["id"] for line in lines}
+        if full:
+            gone = [id_ for id_, row in self.rows.items() if row["step"] != "gone" and id_ not in given_ids]
+        for id_ in gone:
+            if id_ in self.rows and id_ not in given_ids:
+                self.rows[id_].update(step="gone", live=False)
+        before = {id_: row for id_, row in self.rows.items() if row["live"]}
+        for line in lines:
+            was = before.get(line["id"])
+            content, words = compared(line).content, line["text"]
+            same = was is not None and was["content"] == content and not line["drop"]
+            self.rows[line["id"]] = {
+                "line": line, "source": line["source"], "content": content, "words": words, "live": not line["drop"],
+                "length": compared(line).length, "step": (line["drop"] or ("",))[0],
+                "kept": was["kept"] if same else None, "cluster": was["cluster"] if same else None,
+            }  # fmt: skip
+        self._clusters(before)
+
+    def _clusters(self, before: dict[str, Row]) -> None:
+        live = {id_: row for id_, row in self.rows.items() if row["live"]}
+        old = {row["cluster"] for row in live.values() if row["cluster"]}
+        groups = [{name} | {row["content"] for row in live.values() if row["cluster"] == name} for name in old]
+        known = {row["content"]: row["words"] for row in live.values() if row["cluster"]}
+        for row in live.values():
+            if not row["cluster"] and row["content"] not in known:
+                near = {content for content, words in known.items() if self._near(row["words"], words)}
+                touched = [group for group in groups if group & {row["content"], *near}]
+                groups = [group for group in groups if group not in touched] + [{row["content"]}.union(*touched)]
+                known[row["content"]] = row["words"]
+        named = {}
+        for group in groups:
+            joined = group & old
+            name = min(joined or group)
+            members = {id_: row for id_, row in live.items() if row["content"] in group}
+            for row in members.values():
+                row["cluster"] = name
+            self._elect(members)
+            if members:
+                named[name] = (members, joined)
+        self._split(named)
+
+    @staticmethod
+    def _near(one: tuple[int, int], other: tuple[int, int]) -> bool:
+        return one[0] == other[0] and abs(one[1] - other[1]) <= 1
+
+    @staticmethod
+    def _elect(members: dict[str, Row]) -> None:
+        if not members:
+            return
+        best = min(members, key=lambda id_: (members[id_]["kept"] != id_, -members[id_]["length"], id_))
+        stay = {best} | {id_ for id_, row in members.items() if row["kept"] == id_}
+        for id_, row in members.items():
+            equal = [one for one in sorted(stay) if members[one]["content"] == row["content"]]
+            row["kept"] = id_ if id_ in stay else equal[0] if equal else best
+            equals = members[row["kept"]]["content"] == row["content"]
+            row["step"] = "" if row["kept"] == id_ else "exact dedup" if equals else "near dedup"
+
+    def _split(self, named: dict[bytes, tuple[dict[str, Row], set[bytes]]]) -> None:
+        new = defaultdict(list)
+        for name, (members, joined) in named.items():
+            written = {self.sides.get(id_) for id_ in members} | {self.of_cluster.get(one) for one in {name, *joined}}
+            side = "train" if "train" in written else "val" if "val" in written else None
+            if side is None:
+                source = min((id_, row["source"]) for id_, row in members.items() if row["kept"] == id_)[1]
+                place = xxhash.xxh3_64_intdigest(b"split:" + name)
+                side = "val" if place < SHARES[source] * 2**64 else "train"
+                new[source].append((place, name))
+            for one in {name, *joined}:
+                self.of_cluster[one] = side
+        for source, places in new.items():
+            standing = Counter()
+            for name, (members, _) in named.items():
+                side = self.of_cluster[name]
+                standing.update(
+                    side
+                    for id_, row in members.items()
+                    if row["source"] == source and row["kept"] == id_ and self.sides.get(id_, side) == side
+                )
+            if len(standing) == 1 and standing.total() > 1:
+                missing = "val" if "train" in standing else "train"
+                self.of_cluster[(min if missing == "val" else max)(places)[1]] = missing
+        for name, (members, _) in named.items():
+            for id_, row in members.items():
+                side = self.sides.setdefault(id_, self.of_cluster[name])
+                if not row["step"] and side != self.of_cluster[name]:
+                    row["step"] = "split"
+
+    def kept(self) -> dict[str, tuple[str, str, bytes]]:
+        return {
+            id_: (row["source"], self.sides[id_], row["cluster"])
+            for id_, row in sorted(self.rows.items())
+            if row["step"] == ""
+        }
+
+    def removed(self) -> list[tuple[str, str, str, str]]:
+        stands = ("exact dedup", "near dedup")
+        return sorted(
+            (row["step"], id_, row["source"], row["kept"] if row["step"] in stands else "")
+            for id_, row in self.rows.items()
+            if row["step"] not in ("", "gone")
+        )
+
+
+@pytest.fixture
+def segments(make_row: Make, window: Make) -> Callable[..., list[Row]]:
+    """The segments of a history."""
+
+    def make(history: Any) -> list[Row]:
+        return [
+            {
+                "rows": [
+                    {**make_row(f"r{number}", window(family, place), source, drop), "text": (family, place)}
+                    for number, family, place, source, drop in lines
+                ],
+                "gone": [f"r{number}" for number in gone],
+                "full": full,
+            }
+            for lines, gone, full in history
+        ]
+
+    return make
+
+
+def line(number: int, place: int, family: int = 0, source: str = "a", drop: Any = None) -> Any:
+    return number, family, place, source, drop
+
+
+BRIDGE = [
+    ([line(0, 0), line(1, 3), line(2, 3, 1), line(3, 3, 2)], [], False),
+    ([line(4, 2), line(5, 1)], [], False),
+    ([line(4, 0, 2)], [1], False),
+    ([line(1, 3)], [5], False),
+]
+CORRECTION = [
+    ([line(0, 0), line(1, 0, 1), line(2, 0, 2), line(3, 3), line(6, 3, 1, "b"), line(7, 3, 2, "b")], [], False),
+    ([line(0, 0, 1), line(1, 0, 2), line(2, 0)], [], False),
+    ([line(0, 0, drop=("clean", "too short")), line(1, 0, 2)], [2], True),
+    ([line(0, 0), line(2, 0)], [], False),
+]
+
+
+@given(HISTORY)
+@example(BRIDGE)
+@example(CORRECTION)
+@EXAMPLES
+def test_every_history_ends_as_the_model_says(take: Make, tell: Make, segments: Make, history: Any) -> None:
+    model = Model()
+    for segment in segments(history):
+        model.step(segment["rows"], segment["gone"], segment["full"])
+    with take(segments(history)) as state:
+        told = tell(state)
+    assert {id_: (row["source"], row["side"], row["cluster"]) for id_, row in told["kept"].items()} == model.kept()
+    assert sorted((row.step, row.id, row.source, row.kept) for row in told["removed"]) == model.removed()
+
+
+@given(HISTORY)
+@example(BRIDGE)
+@example(CORRECTION)
+@EXAMPLES
+def test_sides_never_change_and_no_cluster_is_on_both(
+    take: Make, tell: Make, prepare: Make, segments: Make, history: Any
+) -> None:
+    state = take([])
+    sides: dict[str, str] = {}
+    present: set[str] = set()
+    for segment in segments(history):
+        prepare(state.next_segment, **segment)
+        state.absorb()
+        rows = find(state.folder, IDS)
+        for id_, row in rows.items():
+            assert sides.setdefault(id_, row.side) in (row.side, "")
+            sides[id_] = row.side
+        members = defaultdict(set)
+        for row in rows.values():
+            if row.cluster and not (row.side == "val" and row.step == "split"):
+                members[row.cluster].add((row.side, row.step))
+        kept = defaultdict(set)
+        for row in rows.values():
+            if not row.step:
+                kept[row.cluster].add(row.side)
+        for cluster, those in kept.items():
+            assert len(those) == 1
+            # Nothing validates that has a member on the train side, whether that one is kept or not.
+            assert those == {"train"} or {side for side, _ in members[cluster]} == {"val"}
+        given_ids = {row["id"] for row in segment["rows"]}
+        present = given_ids | (set() if segment["full"] else present - set(segment["gone"]))
+        told = tell(state)
+        assert sum(count.lines for count in told["counts"]) == len(present)
+        counts = Counter((row["source"], "", "") for row in told["kept"].values())
+        counts.update((row.source, row.step, row.reason) for row in told["removed"])
+        assert {(count.source, count.step, count.reason): count.lines for count in told["counts"]} == counts
+        assert {*told["kept"], *(row.id for row in told["removed"])} == present
+    state.close()
+
+
+def exactly(state: Any) -> Any:
+    return [(some.segment.name, some.rows.to_pylist()) for some in state.kept()]
+
+
+@given(HISTORY, st.randoms(use_true_random=False))
+@example(BRIDGE, None)
+@EXAMPLES
+def test_the_same_history_gives_the_same_bytes_and_the_order_of_rows_changes_nothing(
+    take: Make, tell: Make, segments: Make, history: Any, chance: Any
+) -> None:
+    steps = segments(history)
+    with take(steps) as one, take(steps) as other:
+        assert exactly(one) == exactly(other)
+        told = tell(one)
+        assert told == tell(other)
+    for step in steps:
+        if chance:
+            chance.shuffle(step["rows"])
+    with take(steps) as shuffled:
+        assert told == tell(shuffled)
+
+
+@given(HISTORY)
+@example(BRIDGE)
+@EXAMPLES
+def test_rows_that_have_nothing_to_do_with_others_move_none_of_them(
+    take: Make, tell: Make, segments: Make, make_row: Make, window: Make, history: Any
+) -> None:
+    steps = segments(history)
+    with take(steps) as state:
+        alone = tell(state)["kept"]
+    for number, step in enumerate(steps):
+        if not step["full"]:
+            step["rows"] = [make_row(f"c{number}{one}", window(4, 3 * number + one), "c") for one in range(3)] + step["rows"]
+    last = {"rows": [make_row("a new one", window(3, 0))], "gone": [], "full": False}
+    with take([*steps, last]) as state:
+        among = tell(state)["kept"]
+    assert alone == {id_: row for id_, row in among.items() if row["source"] != "c" and id_ != "a new one"}
