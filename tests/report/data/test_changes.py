@@ -38,7 +38,7 @@ def rewrite(folder: Path, side: str, source: str, rows: list[Any]) -> None:
 
 def test_a_dataset_beside_itself_has_not_changed(dataset: Path) -> None:
     comparison = compared(dataset, dataset)
-    assert all(each.before == each.now == each.same for each in comparison.records)
+    assert all(each.before == each.now == each.same for each in comparison.rows)
     assert {drift.psi for drift in comparison.drifts} == {0}
     assert {(drift.what, drift.source) for drift in comparison.drifts} >= {
         ("sources", None),
@@ -52,10 +52,10 @@ def test_a_dataset_beside_itself_has_not_changed(dataset: Path) -> None:
     assert told(dataset, dataset, "look") == []
 
 
-def test_records_are_new_changed_gone_or_the_same(dataset: Path, make: Make) -> None:
+def test_rows_are_new_changed_gone_or_the_same(dataset: Path, make: Make) -> None:
     later = make("later", changed=5, shift=20)
     comparison = compared(later, dataset)
-    for each in comparison.records:
+    for each in comparison.rows:
         assert (each.new, each.gone, each.changed) == (20, 20, 5)
         assert each.before == each.now == each.same + 25
         assert each.to_train == each.to_val == 0
@@ -65,20 +65,20 @@ def test_records_are_new_changed_gone_or_the_same(dataset: Path, make: Make) -> 
     assert all(int(row.id.split(":")[1]) >= 220 for row in comparison.new)
     assert all(int(row.id.split(":")[1]) < 20 for row in comparison.gone)
     assert comparison.new[0].excerpt
-    assert told(later, dataset, "note") == ["Since 2026-11: 80 new records, 20 with another text, 80 gone."]
+    assert told(later, dataset, "note") == ["Since 2026-11: 80 new rows, 20 with another text, 80 gone."]
 
 
-def test_a_record_that_changed_sides_is_wrong(dataset: Path, make: Make) -> None:
+def test_a_row_that_changed_sides_is_wrong(dataset: Path, make: Make) -> None:
     later = make("later")
     moved, *rest = read_json_lines(later / "val" / "pubmed.jsonl")
     train = [*read_json_lines(later / "train" / "pubmed.jsonl"), moved]
     rewrite(later, "val", "pubmed", rest)
     rewrite(later, "train", "pubmed", train)
     assert told(later, dataset, "wrong") == [
-        "1 record changed sides since 2026-11: 1 from val to train and 0 from train to val. "
+        "1 row changed sides since 2026-11: 1 from val to train and 0 from train to val. "
         "A side is decided once; what models were evaluated on is trained on."
     ]
-    (pubmed,) = (each for each in compared(later, dataset).records if each.source == "pubmed")
+    (pubmed,) = (each for each in compared(later, dataset).rows if each.source == "pubmed")
     assert (pubmed.to_train, pubmed.to_val, pubmed.same) == (1, 0, 399)
 
 
@@ -102,8 +102,8 @@ def test_a_source_that_is_gone_and_one_that_shrank_are_looked_at(make: Make, sou
     before = make("before", {"docx": source("en", 300), "alpaca": source("en", 300)})
     after = make("after", {"alpaca": source("en", 260)})
     looked = told(after, before, "look")
-    assert "docx is gone, with its 300 records." in looked
-    assert "40 records of alpaca, 13 % of those before, are gone." in looked
+    assert "docx is gone, with its 300 rows." in looked
+    assert "40 rows of alpaca, 13 % of those before, are gone." in looked
     sentence = "The mixture of sources drifted: population stability index "
     assert [each for each in looked if each.startswith(sentence) and "alpaca, from 50 % to 100 %" in each]
 
@@ -144,9 +144,24 @@ def test_a_row_is_found_by_the_hash_of_its_id(dataset: Path) -> None:
     assert (file.source, file.side, id_, text) == ("pubmed", "train", odd, "text")
 
 
+def test_ids_that_end_like_those_of_chunks_are_ids_like_all_others(dataset: Path, make: Make) -> None:
+    later = make("later")
+    for folder, train, val in ((dataset, ["b#1", "b#2"], ["b#3"]), (later, ["b#1", "b#2", "c#1"], ["b#3", "c#2"])):
+        for side, ids in (("train", train), ("val", val)):
+            rows = [{"id": id_, "messages": [{"role": "assistant", "content": id_}]} for id_ in ids]
+            rewrite(folder, side, "tcm_books", rows)
+    (books,) = (each for each in compared(later, dataset).rows if each.source == "tcm_books")
+    assert (books.before, books.same, books.new, books.now) == (3, 3, 2, 5)
+    assert (books.gone, books.to_train, books.to_val) == (0, 0, 0)
+
+
 def test_a_row_that_another_source_has_now_is_told(make: Make, source: Any) -> None:
     before = make("before", {"docx": source("en", 100)})
     after = make("after", {"docx": source("en", 100), "alpaca": source("en", 100)})
+    (row, *rest) = read_json_lines(after / "train" / "docx.jsonl")
+    rewrite(after, "train", "docx", rest)
+    rewrite(after, "train", "alpaca", [*read_json_lines(after / "train" / "alpaca.jsonl"), row])
     build_data_report(after, before)
-    (alpaca, docx) = compared(after, before).records
-    assert (alpaca.before, alpaca.new, docx.same) == (0, 100, 100)
+    (alpaca, docx) = compared(after, before).rows
+    assert (alpaca.before, alpaca.new, alpaca.now) == (0, 101, 101)
+    assert (docx.before, docx.same, docx.gone, docx.now) == (100, 99, 1, 99)

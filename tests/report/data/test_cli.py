@@ -22,7 +22,7 @@ def test_what_is_to_be_looked_at_is_printed(run: Callable[..., Any], dataset: Pa
     result = run(dataset, "--previous", dataset)
     assert result.exit_code == 0
     assert result.output.splitlines()[0] == "to look at: 220 rows have no known licence: 220 of deepctrl."
-    assert "note:       Since 2026-11: 0 new records, 0 with another text, 0 gone." in result.output.splitlines()
+    assert "note:       Since 2026-11: 0 new rows, 0 with another text, 0 gone." in result.output.splitlines()
     last = result.output.splitlines()[-1]
     assert last == f"7 of 13 findings are good: {dataset / 'report' / 'data_report.html'}"
 

@@ -167,12 +167,12 @@ def test_the_page_can_be_read_without_seeing_it(dataset: Path, make: Make) -> No
 
 def test_the_verdict_comes_first(dataset: Path, change: Change) -> None:
     page = page_of(dataset)
-    assert "To look at: 1 thing" in page.text
+    assert "\nTo look at: 1 thing\n" in page.text
     assert "To look at: 2026-11" in page.text
     assert page.text.index("220 rows have no known licence") < page.text.index("Rows read")
     change("ledger.json", lambda rows: rows[0].update(out=1))
     page = page_of(dataset)
-    assert "Wrong: 3 things" in page.text
+    assert "\nWrong: 2 things; to look at: 1 more\n" in page.text
     assert page.text.index("This does not hold") < page.text.index("220 rows have no known licence")
     assert "does not hold" in page.text
 

@@ -62,7 +62,7 @@ def fates(sources: Sequence[Funnel]) -> str:
             hovertemplate="%{customdata:,} rows (%{x:.1f} %)",
         )
     figure.update_layout(barmode="stack", bargap=0.35, hovermode="y unified")
-    figure.update_xaxes(title="share of the rows read", ticksuffix=" %", range=[0, 101], dtick=20)
+    figure.update_xaxes(title="share of the rows read", ticksuffix=" %", range=[0, 101], dtick=25)
     figure.update_yaxes(autorange="reversed", ticksuffix="  ")
     return to_json(figure, height=140 + 34 * len(shown))
 

@@ -12,6 +12,8 @@ from medllm_ops.report.data.model import Drift, Finding, Level, Stability
 # Limits of ours: from there on, a person looks.
 GONE_SHARE: Final = 0.1
 CHANGED_SHARE: Final = 0.2
+# Of a source with a dozen rows, two are no trend.
+FEW: Final = 10
 _INDICES: Final = "population stability indices"
 _WHAT: Final = {
     "sources": "the mixture of sources",
@@ -22,21 +24,21 @@ _WHAT: Final = {
 
 
 def sides_kept(known: Known) -> Iterator[Finding]:
-    """No record changed its side."""
+    """No row changed its side."""
     if not (compared := known.comparison):
         return
-    to_train, to_val = sum(each.to_train for each in compared.records), sum(each.to_val for each in compared.records)
+    to_train, to_val = sum(each.to_train for each in compared.rows), sum(each.to_val for each in compared.rows)
     if to_train + to_val:
         sentence = (
-            f"{many(to_train + to_val, 'record')} changed sides since {compared.previous}: {to_train:,} from val to "
+            f"{many(to_train + to_val, 'row')} changed sides since {compared.previous}: {to_train:,} from val to "
             f"train and {to_val:,} from train to val. A side is decided once; what models were evaluated on is "
             "trained on."
         )
         yield _finding("wrong", "sides kept", sentence)
     else:
-        met = sum(each.same + each.changed for each in compared.records)
+        met = sum(each.same + each.changed for each in compared.rows)
         sentence = (
-            f"No record changed its side: {many(met, 'record')} of {compared.previous} are here again, where they were."
+            f"No row changed its side: {many(met, 'row')} of {compared.previous} are here again, where they were."
         )
         yield _finding("good", "sides kept", sentence)
 
@@ -52,24 +54,24 @@ def retracted_since(known: Known) -> Iterator[Finding]:
         yield _finding("look", "retracted since", sentence)
 
 
-def records_changed(known: Known) -> Iterator[Finding]:
+def rows_changed(known: Known) -> Iterator[Finding]:
     """How much of the previous dataset is there still, and how much is another text."""
     if not (compared := known.comparison):
         return
-    for each in compared.records:
+    for each in compared.rows:
         if each.before and not each.now:
-            yield _finding("look", "records gone", f"{each.source} is gone, with its {many(each.before, 'record')}.")
-        elif each.gone > GONE_SHARE * each.before:
+            yield _finding("look", "rows gone", f"{each.source} is gone, with its {many(each.before, 'row')}.")
+        elif each.gone > max(FEW, GONE_SHARE * each.before):
             share = percent(each.gone, each.before)
-            sentence = f"{many(each.gone, 'record')} of {each.source}, {share} of those before, are gone."
-            yield _finding("look", "records gone", sentence)
-        if each.changed > CHANGED_SHARE * (each.same + each.changed):
+            sentence = f"{many(each.gone, 'row')} of {each.source}, {share} of those before, are gone."
+            yield _finding("look", "rows gone", sentence)
+        if each.changed > max(FEW, CHANGED_SHARE * (each.same + each.changed)):
             share = percent(each.changed, each.same + each.changed)
-            sentence = f"{share} of the records of {each.source} that stayed have another text now."
-            yield _finding("look", "records changed", sentence)
-    new, changed, gone = (sum(getattr(each, name) for each in compared.records) for name in ("new", "changed", "gone"))
-    sentence = f"Since {compared.previous}: {many(new, 'new record')}, {changed:,} with another text, {gone:,} gone."
-    yield _finding("note", "records", sentence)
+            sentence = f"{share} of the rows of {each.source} that stayed have another text now."
+            yield _finding("look", "rows changed", sentence)
+    new, changed, gone = (sum(getattr(each, name) for each in compared.rows) for name in ("new", "changed", "gone"))
+    sentence = f"Since {compared.previous}: {many(new, 'new row')}, {changed:,} with another text, {gone:,} gone."
+    yield _finding("note", "rows", sentence)
 
 
 def drifted(known: Known) -> Iterator[Finding]:

@@ -25,6 +25,7 @@ def render(report: DataReport) -> str:
     context = {
         "report": report,
         "title": TITLES[report.level],
+        "headline": headline(report),
         "urgent": [finding for finding in report.findings if finding.level in _HEAD_FINDINGS],
         "notes": [finding for finding in report.findings if finding.level == "note"],
         "steps": steps,
@@ -43,6 +44,17 @@ def render(report: DataReport) -> str:
     }
     filters: dict[str, Callable[..., Any]] = {"quoted": quoted, "percent": percent, "many": many}
     return render_page(_FOLDER / "data.html.jinja", context, filters, (_FOLDER / "data.css",), _visible)
+
+
+def headline(report: DataReport) -> str:
+    """The verdict in a few words."""
+    count = Counter(finding.level for finding in report.findings)
+    if not count["wrong"] and not count["look"]:
+        return f"{TITLES['good']}: {many(count['good'], 'check')} passed"
+    wrong, look = (many(count[level], "thing") for level in ("wrong", "look"))
+    if not count["wrong"]:
+        return f"{TITLES['look']}: {look}"
+    return f"{TITLES['wrong']}: {wrong}" + (f"; to look at: {count['look']:,} more" if count["look"] else "")
 
 
 def _visible(value: Any) -> Any:

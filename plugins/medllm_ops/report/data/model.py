@@ -206,8 +206,8 @@ class Drift(Part):
     bins: list[Bin]
 
 
-class RecordChanges(Part):
-    """The records of a source in both datasets, as ``medllm-ops dataset diff`` counts them.
+class RowChanges(Part):
+    """The rows of a source in both datasets, by their ids as they are written: a chunk is a row of its own.
 
     ``before`` = ``same`` + ``changed`` + ``to_train`` + ``to_val`` + ``gone``, and ``now`` is the same with ``new`` in
     place of ``gone``; ``to_train`` and ``to_val`` are the ones that changed sides.
@@ -238,7 +238,7 @@ class Comparison(Part):
 
     previous: str
     drifts: list[Drift]
-    records: list[RecordChanges]
+    rows: list[RowChanges]
     changed: list[ChangedRow]
     new: list[Sample]
     gone: list[Sample]

@@ -23,7 +23,7 @@ _CHECKS: Final[tuple[Callable[[Known], Iterator[Finding]], ...]] = (
     checks.scrubbed,
     comparison_checks.sides_kept,
     comparison_checks.retracted_since,
-    comparison_checks.records_changed,
+    comparison_checks.rows_changed,
     comparison_checks.drifted,
     comparison_checks.settings_changed,
     checks.complete,
