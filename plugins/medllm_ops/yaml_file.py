@@ -44,7 +44,15 @@ def read_yaml(path: Path) -> Any:
     :raises yaml.YAMLError: if it is none, or a mapping holds a key twice.
     :raises UnicodeDecodeError: if it is not UTF-8.
     """
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    return read_yaml_text(path.read_text(encoding="utf-8"))
+
+
+def read_yaml_text(text: str) -> Any:
+    """The content of YAML text.
+
+    :raises yaml.YAMLError: as :func:`read_yaml`.
+    """
+    return yaml.load(text, Loader=_Loader)
 
 
 def problems_in_words(

@@ -33,6 +33,7 @@ class Member(BaseModel):
     models: dict[str, float | None] = Field(min_length=1, description="ModelScope ids, with billions of parameters.")
     architecture: str = Field(min_length=1, description="The class that the model's config.json names.")
     attention: list[str] = Field(min_length=1, description="The modules that DEFAULT meant in ms-swift 1.x.")
+    target_modules: list[str] = Field(["all-linear"], min_length=1, description="What adapters can be trained on here.")
     remote_code: bool = Field(False, description="The model's folder brings Python code of its own.")
     listed: bool = Field(True, description="ms-swift lists the ids; otherwise a recipe names type and template.")
     note: str = Field("", description="What else a user must know.")

@@ -68,9 +68,9 @@ def make_twin(member: Member, folder: Path, seed: int = 0) -> Path:
     tokenizer = make_tokenizer()
     if member.twin_tokens:
         tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", *member.twin_tokens]})
-    values = _small(kind.config_class, len(tokenizer))
-    _overlay(values, member.twin)
     ids = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    values = _small(kind.config_class, {"vocab_size": len(tokenizer), **ids})
+    _overlay(values, member.twin)
     torch.manual_seed(seed)
     config = kind.config_class(**{**values, **ids})
     model = kind(config).to(torch.float32)
@@ -81,16 +81,13 @@ def make_twin(member: Member, folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def _small(config_class: Any, vocabulary: int) -> dict[str, Any]:
+def _small(config_class: Any, tokens: dict[str, Any]) -> dict[str, Any]:
     """The values that make a configuration of this class small, with those of its parts."""
     default = config_class()
-    values: dict[str, Any] = {name: size for name, size in _SMALL.items() if hasattr(default, name)}
-    for name in ("vocab_size",):
-        if hasattr(default, name):
-            values[name] = vocabulary
+    values: dict[str, Any] = {name: value for name, value in (_SMALL | tokens).items() if hasattr(default, name)}
     for name, part in getattr(config_class, "sub_configs", {}).items():
         if hasattr(part, "model_type"):
-            values[name] = _small(part, vocabulary)
+            values[name] = _small(part, tokens)
     return values
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.models.families import known_member
-from medllm_ops.models.resolve import RANDOM
+from medllm_ops.models.resolve import RANDOM, is_made_here
 from medllm_ops.swift.arguments import check_arguments, is_installed
 from medllm_ops.swift.families import Status, registry, standing
 from medllm_ops.swift.recipe import NOT_RUN_YET, Recipe, StageRecipe, command_of, is_ours
@@ -75,7 +75,8 @@ def _check_family_names(recipe: Recipe) -> None:
 
 def _model_notes(recipe: Recipe) -> list[str]:
     notes = []
-    member = known_member(recipe.model.removeprefix(RANDOM), recipe.model_type, recipe.template)
+    name = recipe.model.removeprefix(RANDOM)
+    member = None if is_made_here(name) else known_member(name, recipe.model_type, recipe.template)
     if member is not None:
         found = standing(member)
         notes.append(f"model {recipe.model}: {found.status.value} ({found.reason})")

@@ -24,7 +24,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import read_json, write_json
+from medllm_ops.files import file_hash, read_json, write_json
 from medllm_ops.home import home
 from medllm_ops.models.families import FILE, Member, known_member, members
 from medllm_ops.swift.environment import process_environment
@@ -145,7 +145,7 @@ def registry() -> dict[str, Any]:
     :raises MedllmError: if ms-swift cannot be imported.
     """
     names = "_".join(importlib.metadata.version(name) for name in ("ms-swift", "transformers"))
-    path = home() / "cache" / f"swift_models_{names}_{FILE.stat().st_mtime_ns}.json"
+    path = home() / "cache" / f"swift_models_{names}_{file_hash(FILE)[:8]}.json"
     if not path.is_file():
         command = [sys.executable, "-m", "medllm_ops.swift.families", str(path)]
         environment = {**os.environ, **process_environment(path.parent)}
@@ -167,8 +167,9 @@ def _read_registry() -> dict[str, Any]:
         templates, requires = {}, {}
         for group in meta.model_groups:
             for model in group.models:
-                templates[model.ms_model_id] = group.template or meta.template
-                requires[model.ms_model_id] = meta.requires if group.requires is None else group.requires
+                for name_there in filter(None, (model.ms_model_id, model.hf_model_id)):
+                    templates[name_there] = group.template or meta.template
+                    requires[name_there] = meta.requires if group.requires is None else group.requires
         types[name] = {
             "architectures": meta.architectures,
             "general": meta.requires,

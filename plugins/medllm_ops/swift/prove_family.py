@@ -80,7 +80,7 @@ def prove(member: Member, folder: Path) -> Proof:
         files = _rows(folder / "data", stage)
         request = TrainRequest(
             stage=stage,
-            recipe=StageRecipe(**_SETTINGS),
+            recipe=StageRecipe(**_SETTINGS, target_modules=member.target_modules),
             model_dir=model,
             model_type=member.model_type,
             template=member.template,

@@ -36,6 +36,7 @@ __all__ = [
     "override",
     "parse_recipe",
     "read_recipe",
+    "recipe_file",
 ]
 
 StageName = Literal["pretrain", "sft", "self_cognition", "dpo"]
@@ -121,6 +122,18 @@ def list_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted((include() / "swift_configs").glob("*.yaml"))}
 
 
+def recipe_file(name_or_path: str) -> Path:
+    """The file of a recipe.
+
+    :raises MedllmError: if there is none, with those that ship.
+    """
+    recipes = list_recipes()
+    path = recipes.get(name_or_path, Path(name_or_path))
+    if not path.is_file():
+        raise MedllmError(f"recipe {name_or_path!r} is neither a file nor one of {', '.join(recipes)}")
+    return path
+
+
 def load_recipe(name_or_path: str) -> Recipe:
     """Read and validate a recipe that is to be run now.
 
@@ -143,10 +156,7 @@ def read_recipe(name_or_path: str) -> Recipe:
 
     :raises MedllmError: if there is none, or naming each field that is wrong and what is allowed.
     """
-    recipes = list_recipes()
-    path = recipes.get(name_or_path, Path(name_or_path))
-    if not path.is_file():
-        raise MedllmError(f"recipe {name_or_path!r} is neither a file nor one of {', '.join(recipes)}")
+    path = recipe_file(name_or_path)
     try:
         values = read_yaml(path)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
