@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -16,7 +16,7 @@ from medllm_ops.curation.decontaminate import REASON as OVERLAP
 from medllm_ops.curation.settings import STEPS, DropLimits
 from medllm_ops.curation.state.listing import Count, Removed
 from medllm_ops.curation.state.state import CurationState
-from medllm_ops.curation.write.listing import STEP_NUMBERS, DroppedRows, Listing
+from medllm_ops.curation.write.listing import STEP_NUMBERS, DroppedRows, Listing, dropped_rows
 from medllm_ops.errors import LedgerError
 from medllm_ops.files import to_json_line
 from medllm_ops.records import LedgerEntry
@@ -124,17 +124,16 @@ class LowestSamples:
 
 
 def write_removed(
-    path: Path,
-    state: CurationState,
-    listing: Listing,
-    dropped: Mapping[str, DroppedRows],
-    samples: LowestSamples,
+    path: Path, ledger: Iterable[Line], state: CurationState, listing: Listing, samples: LowestSamples
 ) -> int:
     """Write ``removed.jsonl``, a line for each input line that is not written, by step and id; return their number."""
     count = 0
+    # Every question to the state reads it from end to end.
+    steps = {line.entry.step for line in ledger if line.entry.dropped}
+    dropped = dropped_rows(state, listing) if listing.dropped.any() else {}
     with path.open("wb") as file:
         for step in STEPS:
-            of_state = state.removed(step) if step in _OF_STATE else iter(())
+            of_state = state.removed(step) if step in _OF_STATE and step in steps else iter(())
             ours = _rows(step, listing, dropped[step]) if step in dropped else iter(())
             for row in heapq.merge(of_state, ours, key=attrgetter("id")):
                 samples.offer(row)
@@ -147,6 +146,16 @@ def write_removed(
                 file.write(to_json_line(told) * row.lines)
                 count += row.lines
     return count
+
+
+def check_sum(ledger: Iterable[Line], removed: int, written: int) -> None:
+    """Hold the counts against the files.
+
+    :raises LedgerError: if lines are missing, or counted twice.
+    """
+    lines = sum(line.entry.rows_in for line in ledger if line.entry.step == STEPS[0])
+    if lines != removed + written:
+        raise LedgerError(f"of {lines} input lines, {written} are written and {removed} are listed as removed")
 
 
 def _rows(step: str, listing: Listing, dropped: DroppedRows) -> Iterator[Removed]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -31,19 +32,22 @@ _SPAN: Final = 4 << 20
 _END: Final = np.frombuffer(b"}\n", np.uint8)
 _MESSAGES: Final = b'","messages":'
 _FIT_ROWS: Final = 512
+_JOINED: Final = 512
+
+Line: TypeAlias = bytes | memoryview
 
 
 @dataclass(slots=True)
 class _Run:
     """The lines of a part, as they come."""
 
-    lines: list[bytes] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
     hashes: list[npt.NDArray[np.uint64]] = field(default_factory=list)
     val: list[npt.NDArray[np.bool_]] = field(default_factory=list)
     dropped: list[tuple[int, str, str]] = field(default_factory=list)
     shortened: int = 0
 
-    def add(self, lines: Sequence[bytes], hashes: npt.NDArray[np.uint64], val: npt.NDArray[np.bool_]) -> None:
+    def add(self, lines: Sequence[Line], hashes: npt.NDArray[np.uint64], val: npt.NDArray[np.bool_]) -> None:
         self.lines += lines
         self.hashes.append(hashes)
         self.val.append(val)
@@ -59,10 +63,16 @@ class _Run:
         for side, part in zip(SIDES, (slice(0, train), slice(train, len(val))), strict=True):
             np.save(_meta(out, side, "hashes"), hashes[order][part])
             np.save(_meta(out, side, "begins"), begins[part.start : part.stop + 1])
-        lines = self.lines
         with out.open("wb") as file:
-            file.write(b"".join([lines[number] for number in order.tolist()]))
+            _write(file, self.lines, order)
         return [train, len(val) - train]
+
+
+def _write(file: BinaryIO, lines: Sequence[Line], order: npt.NDArray[np.int64]) -> None:
+    """Write lines in an order; joined a few at a time, which takes a third of the time of all at once."""
+    numbers = order.tolist()
+    for first in range(0, len(numbers), _JOINED):
+        file.write(b"".join([lines[number] for number in numbers[first : first + _JOINED]]))
 
 
 def _meta(run: Path, side: str, what: str) -> Path:
@@ -92,7 +102,7 @@ def write_run(job: Job) -> dict[str, Any]:
         else:
             run.add(lines, rows["hash"][part], rows["val"][part])
             for place in np.flatnonzero(rows["times"][part] > 1).tolist():
-                _repeat(run, lines[place], int(rows["times"][first + place]), job["seed"])
+                _repeat(run, bytes(lines[place]), int(rows["times"][first + place]), job["seed"])
     counts = run.write(Path(job["out"]))
     return {"lines": counts, "dropped": run.dropped, "shortened": run.shortened}
 
@@ -109,7 +119,7 @@ def _spans(rows: dict[str, npt.NDArray[Any]]) -> Iterator[tuple[int, int]]:
             first = stop
 
 
-def _read(path: Path, begins: npt.NDArray[np.uint64], cuts: npt.NDArray[np.uint32]) -> list[bytes]:
+def _read(path: Path, begins: npt.NDArray[np.uint64], cuts: npt.NDArray[np.uint32]) -> list[Line]:
     """The exported lines of rows of a file: the first ``cut`` bytes of each, closed."""
     start = int(begins[0])
     places = begins.astype(np.int64) - start
@@ -117,16 +127,21 @@ def _read(path: Path, begins: npt.NDArray[np.uint64], cuts: npt.NDArray[np.uint3
     with path.open("rb", buffering=0) as file:
         file.seek(start)
         # What is cut off has the source and more, so the two bytes that close the line stand where it stood.
-        block = bytearray(int(ends[-1]) + len(_END))
-        view = memoryview(block)
-        got = 0
-        while got < len(block) and (count := file.readinto(view[got:])):
-            got += count
+        block = _read_whole(file, int(ends[-1]) + len(_END))
+    view = memoryview(block)
     bytes_ = np.frombuffer(block, np.uint8)
     for offset, value in enumerate(_END):
         bytes_[ends + offset] = value
-    whole = bytes(block)
-    return [whole[place:end] for place, end in zip(places.tolist(), (ends + len(_END)).tolist(), strict=True)]
+    return [view[place:end] for place, end in zip(places.tolist(), (ends + len(_END)).tolist(), strict=True)]
+
+
+def _read_whole(file: FileIO, size: int) -> bytearray:
+    """So many bytes; ``read`` may return fewer."""
+    block = bytearray(size)
+    view = memoryview(block)
+    while view and (count := file.readinto(view)):
+        view = view[count:]
+    return block
 
 
 def _repeat(run: _Run, line: bytes, times: int, seed: int) -> None:
@@ -140,10 +155,10 @@ def _repeat(run: _Run, line: bytes, times: int, seed: int) -> None:
 
 
 def _add_fitted(
-    run: _Run, lines: list[bytes], first: int, rows: dict[str, Any], room: Room, tokenizer: Tokenizer, seed: int
+    run: _Run, views: list[Line], first: int, rows: dict[str, Any], room: Room, tokenizer: Tokenizer, seed: int
 ) -> None:
     """Rows made fit. Most are short: they are looked at as bytes and written as they are."""
-    times = rows["times"]
+    times, lines = rows["times"], list(map(bytes, views))
     short = np.fromiter((_is_short(line, room, tokenizer) for line in lines), bool, len(lines))
     whole = np.flatnonzero(short)
     run.add([lines[place] for place in whole.tolist()], rows["hash"][first + whole], rows["val"][first + whole])
@@ -213,7 +228,7 @@ def write_range(job: Job) -> None:
     ``low`` and ``high`` bound the hashes; ``offset`` is where in the file ``out`` the first one comes.
     """
     hashes: list[npt.NDArray[np.uint64]] = []
-    lines: list[bytes] = []
+    lines: list[Line] = []
     for path in job["runs"]:
         side = RunSide.open(Path(path), job["side"])
         first, end = side.within(int(job["low"]), int(job["high"]))
@@ -222,19 +237,16 @@ def write_range(job: Job) -> None:
         begins = np.asarray(side.begins[first : end + 1])
         with side.run.open("rb", buffering=0) as file:
             file.seek(int(begins[0]))
-            block = file.read(int(begins[-1] - begins[0]))
+            block = memoryview(_read_whole(file, int(begins[-1] - begins[0])))
         places = (begins - begins[0]).tolist()
         lines += [block[place:stop] for place, stop in itertools.pairwise(places)]
         hashes.append(np.asarray(side.hashes[first:end]))
     joined = np.concatenate(hashes) if hashes else np.empty(0, np.uint64)
     order = np.argsort(joined, kind="stable")
-    chosen = [lines[number] for number in order.tolist()]
     if (np.diff(joined[order]) == 0).any():
         # Two ids with one hash: by their lines, wherever they were read.
-        keys = joined[order].tolist()
-        chosen = [line for _, line in sorted(zip(keys, chosen, strict=True))]
-    with Path(job["out"]).open("r+b", buffering=0) as file:
+        keys = joined.tolist()
+        order = np.array(sorted(range(len(lines)), key=lambda number: (keys[number], bytes(lines[number]))))
+    with Path(job["out"]).open("r+b") as file:
         file.seek(job["offset"])
-        data = memoryview(b"".join(chosen))
-        while data:
-            data = data[file.write(data) :]
+        _write(file, lines, order)

@@ -24,17 +24,18 @@ from medllm_ops.curation.state.state import CurationState
 from medllm_ops.curation.workers import Job, Run, Runner, workers
 from medllm_ops.curation.write.figures import write_figures
 from medllm_ops.curation.write.fit import Room
-from medllm_ops.curation.write.ledger import LowestSamples, account, check_limits, write_removed
+from medllm_ops.curation.write.ledger import LowestSamples, account, check_limits, check_sum, write_removed
 from medllm_ops.curation.write.licences import check_licences
-from medllm_ops.curation.write.listing import Listing, dropped_rows, read_listing
+from medllm_ops.curation.write.listing import Listing, read_listing
 from medllm_ops.curation.write.runs import SIDES, RunSide, write_range, write_run
 from medllm_ops.curation.write.sample import SetRows, Times, draw
 from medllm_ops.curation.write.tokens import tokenizer_hash
-from medllm_ops.errors import LedgerError
 from medllm_ops.files import code_hash, file_hash, write_json
 
 RUN_BYTES: Final = 32 << 20
 """Rows are sorted so many bytes at a time, once as they are read and once as they are written."""
+LEAST_RUN_BYTES: Final = 1 << 20
+"""Where there is little, workers get parts of no less than this."""
 
 _OF_RUNS: Final = ("segment", "begin", "cut", "hash", "val")
 
@@ -65,16 +66,17 @@ def write_dataset(
         judgement = _decontaminate(state, listing, decontamination, work, run)
         _leave_one_sided_out(listing)
         times = _sample(listing, settings)
-        check_limits(account(state.counts(), listing), settings.max_dropped_share)
+        counts = state.counts()
+        check_limits(account(counts, listing), settings.max_dropped_share)
         chosen = {source: listing.of(source) for source in listing.sources}
         check_licences({name: listing.counts("licence", rows) for name, rows in chosen.items()}, settings.licences)
         written = _Writer(settings, listing, times, folder, work, run).write(chosen, worker_count)
     shutil.rmtree(work)
-    ledger = account(state.counts(), listing)
+    ledger = account(counts, listing)
     check_limits(ledger, settings.max_dropped_share)
     samples = LowestSamples(settings.seed)
-    removed = write_removed(folder / "removed.jsonl", state, listing, dropped_rows(state, listing), samples)
-    _check_sum(removed, state, listing)
+    removed = write_removed(folder / "removed.jsonl", ledger, state, listing, samples)
+    check_sum(ledger, removed, int(np.count_nonzero(listing.dropped == 0)))
     write_json(folder / "ledger.json", [_with_pieces(line.to_row(), written) for line in ledger])
     write_figures(folder / "data", state, listing, judgement, samples.rows(), settings.seed)
     write_json(folder / "manifest.json", _manifest(state, settings, listing, written, decontamination, context))
@@ -185,8 +187,7 @@ class _Writer:
         written = {source: Written() for source in chosen}
         for source, rows in chosen.items():
             ends = np.cumsum(self.listing["cut"][rows], dtype=np.int64)
-            # Small parts where there is little, so that each worker gets some.
-            size = min(RUN_BYTES, max(1 << 20, int(ends[-1]) // (4 * worker_count)))
+            size = min(RUN_BYTES, max(LEAST_RUN_BYTES, int(ends[-1]) // (4 * worker_count)))
             for part in np.split(rows, np.flatnonzero(np.diff(ends // size)) + 1):
                 parts.append(part)
                 jobs.append(self._job(source, part, self.work / f"{len(jobs):06}"))
@@ -244,13 +245,6 @@ class _Writer:
         with out.open("wb") as file:
             file.truncate(whole)
         return jobs
-
-
-def _check_sum(removed: int, state: CurationState, listing: Listing) -> None:
-    lines = sum(count.lines for count in state.counts())
-    written = int(np.count_nonzero(listing.dropped == 0))
-    if lines != removed + written:
-        raise LedgerError(f"of {lines} input lines, {written} are written and {removed} are listed as removed")
 
 
 def _with_pieces(row: dict[str, Any], written: Mapping[str, Written]) -> dict[str, Any]:
