@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from corpus.toys import bring, deletion, document
 from lineage.frozen import freeze
-from medllm_ops.corpus.storage import Storage
+from medllm_ops.corpus.storage import Storage, open_storage
 from medllm_ops.datasets.store import Dataset
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import write_json, write_json_lines
@@ -39,10 +39,9 @@ def told(*arguments: str) -> Any:
 def make_run(home: Path, name: str, dataset: Dataset | None, merged: list[str], stages: list[str] = STAGES) -> Path:
     folder = home / "runs" / name
     write_json(folder / "run.json", {"run": name, "parameters": {}})
-    plan: dict[str, Any] = {"stages": stages}
+    write_json(folder / "plan.json", {"stages": stages})
     if dataset:
-        plan["dataset"] = {"name": dataset.name, "version": dataset.version, "directory": str(dataset.directory)}
-    write_json(folder / "plan.json", plan)
+        (folder / "curated").symlink_to(dataset.directory)
     for stage in merged:
         (folder / "merged" / stage).mkdir(parents=True)
     return folder
@@ -68,15 +67,6 @@ def house(storage: Storage, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     serve("down", run / "merged" / "sft")
     monkeypatch.setattr(Service, "running", lambda self: self.name == "up")
     return own_home
-
-
-@pytest.fixture(autouse=True)
-def _one_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The toys of the corpus belong to every source of these datasets."""
-    from medllm_ops.datasets import retracted
-
-    read = retracted._withdrawn
-    monkeypatch.setattr(retracted, "_withdrawn", lambda snapshot, source: read(snapshot, "toy"))
 
 
 @pytest.mark.usefixtures("house")
@@ -112,14 +102,39 @@ def test_a_record_that_nobody_knows() -> None:
     assert "no dataset has it" in result.stdout
 
 
+def make_seen(folder: Path, sets: dict[str, tuple[str, list[str]]]) -> None:
+    """What a run made of its dataset: by set, its stage and ids."""
+    for name, (_, ids) in sets.items():
+        write_json_lines(folder / "dataset" / "train" / f"{name}.jsonl", [{"id": one, "messages": []} for one in ids])
+        write_json_lines(folder / "dataset" / "val" / f"{name}.jsonl", [])
+    manifest = {"sets": {name: {"stage": stage} for name, (stage, _) in sets.items()}}
+    write_json(folder / "dataset" / "manifest.json", manifest)
+
+
 def test_a_run_with_a_dataset_of_its_own(house: Path) -> None:
     folder = make_run(house, "own", None, ["sft"], ["sft"])
-    write_json_lines(folder / "dataset" / "train" / "notes.jsonl", [{"id": "toy:4", "messages": []}])
-    write_json_lines(folder / "dataset" / "val" / "notes.jsonl", [])
-    write_json(folder / "dataset" / "manifest.json", {"sets": {"notes": {"stage": "sft"}}})
+    make_seen(folder, {"notes": ("sft", ["toy:4"])})
     uses = trace("toy:4").to_row()["runs"]
     assert [(use["run"], use["side"], list(use["models"])) for use in uses] == [("own", "train", ["sft"])]
     assert find_run("own").dataset.directory == (folder / "dataset").resolve()
+
+
+def test_only_what_a_run_made_of_its_dataset_was_seen(house: Path) -> None:
+    """The run left toy:1 out, and mixed toy:2 into two of its sets."""
+    make_seen(
+        house / "runs" / "nightly",
+        {"alpaca": ("sft", ["toy:2"]), "self_cognition": ("self_cognition", ["toy:2@2", "toy:0", "identity:x"])},
+    )
+    assert [use["run"] for use in trace("toy:1").to_row()["runs"]] == ["half"]
+    uses = [use for use in trace("toy:2").to_row()["runs"] if use["run"] == "nightly"]
+    assert [list(use["models"]) for use in uses] == [["sft", "self_cognition"], ["self_cognition"]]
+    report = told("--retracted", "--run", "nightly")[0]
+    assert (report["withdrawn"], report["runs"]) == ({"train": 0, "val": 0}, ["nightly"])
+    bring(open_storage(str(house / "corpus")), "file 3", [deletion(2), deletion(0)])
+    report = told("--retracted", "--run", "nightly")[0]
+    assert report["withdrawn"] == {"train": 3, "val": 0}
+    assert {row["id"] for row in report["records_withdrawn"]} == {"toy:2", "toy:0"}
+    assert [service["name"] for service in report["services"]] == ["up"]
 
 
 def test_runs_are_found_by_name_folder_and_model(house: Path) -> None:

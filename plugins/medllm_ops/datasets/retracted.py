@@ -97,10 +97,13 @@ class WithdrawnRecords:
         hits = []
         for index in read_index(dataset):
             records[index.side] += len(index.ids)
-            withdrawn = self.of(index.source)
-            for place in np.flatnonzero(index.has(withdrawn.hashes)).tolist():
-                name, reason = withdrawn.ids[place].as_py(), withdrawn.reasons[place].as_py()
-                hits.append(Hit(name, index.source, index.side, reason))
+            # A set that is named otherwise is mixed of several sources.
+            sources = self.snapshot.sources
+            for source in [index.source] if index.source in sources else sources:
+                withdrawn = self.of(source)
+                for place in np.flatnonzero(index.has(withdrawn.hashes)).tolist():
+                    name, reason = withdrawn.ids[place].as_py(), withdrawn.reasons[place].as_py()
+                    hits.append(Hit(name, index.source, index.side, reason))
         hits.sort(key=lambda hit: hit.id)
         return RetractedShare(str(dataset), self.snapshot.storage.url, self.snapshot.version, records, hits)
 

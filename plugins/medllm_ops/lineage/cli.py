@@ -71,9 +71,9 @@ def _chosen(dataset: str | None, run: str | None, model: Path | None) -> list[Da
     if dataset:
         return [find_dataset(dataset)]
     if run:
-        return [find_run(run).dataset]
+        return [find_run(run).seen]
     if model:
-        return [run_of_model(model).dataset]
+        return [run_of_model(model).seen]
     return None
 
 

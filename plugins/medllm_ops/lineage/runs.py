@@ -17,10 +17,14 @@ from medllm_ops.serving.registry import Service, find_service
 
 @dataclass(frozen=True, slots=True)
 class TrainedRun:
-    """A run with its dataset, and the models it has by now: stage to folder, in the order of the stages."""
+    """A run with its dataset, and the models it has by now: stage to folder, in the order of the stages.
+
+    ``dataset`` is the one that its rows were taken from; ``seen`` what was made of that for its own stages.
+    """
 
     directory: Path
     dataset: Dataset
+    seen: Dataset
     stages: tuple[str, ...]
     models: dict[str, Path]
 
@@ -72,7 +76,7 @@ def stage_of(run: TrainedRun, source: str) -> str | None:
     """The stage that trains on a set, as far as it is known."""
     from medllm_ops.sources import get_source
 
-    told = run.dataset.manifest.get("sets", {}).get(source, {}).get("stage")
+    told = run.seen.manifest.get("sets", {}).get(source, {}).get("stage")
     if told:
         return str(told)
     try:
@@ -91,10 +95,10 @@ def services_of(models: Iterable[Path]) -> list[Service]:
 
 def _read(folder: Path) -> TrainedRun | None:
     plan: dict[str, Any] = read_json(folder / "plan.json") if (folder / "plan.json").is_file() else {}
-    told = plan.get("dataset")
-    place = Path(told["directory"]) if told else folder / "dataset"
-    if not (place / MANIFEST).is_file():
+    # The first is a link, where the run takes a dataset that has a name.
+    found = [of_folder(folder / name) for name in ("curated", "dataset") if (folder / name / MANIFEST).is_file()]
+    if not found:
         return None
     stages = tuple(stage for stage in STAGES if stage in plan.get("stages", STAGES))
     models: dict[str, Path] = {stage: path for stage in stages if (path := folder / "merged" / stage).is_dir()}
-    return TrainedRun(folder, of_folder(place), stages, models)
+    return TrainedRun(folder, found[0], found[-1], stages, models)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medllm_ops.corpus.reader import Snapshot, open_corpus
+from medllm_ops.corpus.reader import open_corpus
 from medllm_ops.datasets.lineage import Life, Place, life_of, places_of
 from medllm_ops.datasets.retracted import RetractedShare, WithdrawnRecords, corpus_of
 from medllm_ops.datasets.store import Dataset, every_dataset
@@ -85,17 +85,19 @@ def trace(record_id: str, corpus: str | None = None) -> Trace:
     runs = list(trained_runs())
     snapshot = open_corpus(corpus)
     places = list(places_of(record_id, _datasets(runs)))
+    holders = {place.dataset.directory for place in places if place.side}
     uses = [
         _use(run, place)
         for run in runs
-        for place in places
-        if place.side and place.dataset.directory == run.dataset.directory
+        if run.dataset.directory in holders  # else there is nothing to look for in what was made of it
+        for place in places_of(record_id, [run.seen])
+        if place.side
     ]
     return Trace(record_id, snapshot.storage.url, snapshot.version, life_of(snapshot, record_id), places, uses)
 
 
 def _datasets(runs: Iterable[TrainedRun]) -> list[Dataset]:
-    """Those with a name, and those that runs made for themselves."""
+    """Those with a name, and those that runs curated for themselves."""
     found = {dataset.directory.resolve(): dataset for dataset in every_dataset()}
     for run in runs:
         found.setdefault(run.dataset.directory.resolve(), run.dataset)
@@ -141,14 +143,10 @@ def withdrawn(datasets: Sequence[Dataset] | None = None, corpus: str | None = No
     known: dict[str, WithdrawnRecords] = {}
     found = []
     for dataset in chosen:
-        snapshot = _corpus(dataset, corpus)
+        own = [run for run in runs if dataset.directory in (run.dataset.directory, run.seen.directory)]
+        snapshot = corpus_of([dataset, *(run.dataset for run in own)], corpus)
         records = known.setdefault(snapshot.storage.url, WithdrawnRecords(snapshot))
         share = records.in_dataset(dataset)
-        own = [run for run in runs if run.dataset.directory == dataset.directory]
         services = services_of(path for run in own for path in run.models.values())
         found.append(Withdrawn(share, dataset, own, services))
     return found
-
-
-def _corpus(dataset: Dataset, url: str | None) -> Snapshot:
-    return corpus_of([dataset], url)
