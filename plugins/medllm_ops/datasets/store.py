@@ -15,6 +15,8 @@ from medllm_ops.home import home
 LATEST = "latest"
 SIDES = ("train", "val")
 MANIFEST = "manifest.json"
+REPORT = "report"
+"""The folder of a dataset's report, which is no part of it."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medllm_ops.datasets.ids import Hashes, forms, hash_of, hashes_of, held, line_ids, read_index
-from medllm_ops.datasets.store import MANIFEST, SIDES, Dataset
+from medllm_ops.datasets.store import MANIFEST, REPORT, SIDES, Dataset
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import count_lines, file_hash, read_json, text_hash, to_json_line
 
@@ -18,8 +18,12 @@ _AT_ONCE = 100_000
 
 
 def files_of(directory: Path) -> dict[str, str]:
-    """The hash of each file of a dataset but its manifest, by its name below the folder."""
-    paths = sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / MANIFEST)
+    """The hash of each file of a dataset but its manifest, by its name below the folder.
+
+    ``report/`` says what is in the dataset, is no part of it, and may be made anew at any time.
+    """
+    files = (path for path in directory.rglob("*") if path.is_file() and path != directory / MANIFEST)
+    paths = sorted(path for path in files if path.relative_to(directory).parts[0] != REPORT)
     return {path.relative_to(directory).as_posix(): file_hash(path) for path in paths}
 
 

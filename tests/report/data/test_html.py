@@ -159,6 +159,7 @@ def test_the_page_can_be_read_without_seeing_it(dataset: Path, make: Make) -> No
             assert attrs.get("scope") in ("col", "row")
         if attrs.get("role") == "region":
             assert attrs.get("aria-label")
+        if attrs.get("class") == "scroll":
             assert attrs.get("tabindex") == "0"
     anchors = {attrs["href"] for _, attrs in page.elements if "href" in attrs}
     assert anchors <= {f"#{attrs['id']}" for _, attrs in page.elements if "id" in attrs}

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Final
 
+from medllm_ops.datasets.store import REPORT
 from medllm_ops.files import write_json, write_whole
 from medllm_ops.report.data.changes import compare
 from medllm_ops.report.data.contents import read_contents
@@ -16,11 +17,10 @@ from medllm_ops.report.data.known import Known
 from medllm_ops.report.data.model import DataReport
 from medllm_ops.report.data.verdict import judge, worst
 
-FOLDER: Final = "report"
 REPORT_FILE: Final = "data_report.json"
 PAGE_FILE: Final = "data_report.html"
 # Shown in sections of their own.
-_ELSEWHERE: Final = ("settings", "sources", "evalsets")
+_ELSEWHERE: Final = ("settings", "sources", "evalsets", "files")
 
 
 def build_data_report(dataset_dir: Path, previous: Path | None = None) -> Path:
@@ -34,7 +34,7 @@ def build_data_report(dataset_dir: Path, previous: Path | None = None) -> Path:
     """
     report = data_report(dataset_dir, previous)
     page = render(report)
-    folder = dataset_dir.resolve() / FOLDER
+    folder = dataset_dir.resolve() / REPORT
     write_json(folder / REPORT_FILE, report.to_row())
     with write_whole(folder / PAGE_FILE) as file:
         file.write(page.encode("utf-8"))

@@ -128,13 +128,9 @@ class DatasetFiles:
         return found
 
     def licences(self) -> list[Licences]:
-        """Rows by licence, as the manifest counts them; a named dataset's has those of the catalogue for none."""
-        checked = self.manifest.get("licences") or {}
-        found = []
-        for source, figures in sorted(self.sources.items()):
-            rows = checked[source]["licences"] if source in checked else figures.get("licences", {})
-            found.append(Licences(source=source, rows=rows))
-        return found
+        """Rows by licence, as the manifest counts them."""
+        rows = {source: figures.get("licences", {}) for source, figures in sorted(self.sources.items())}
+        return [Licences(source=source, rows=counts) for source, counts in rows.items()]
 
     def marks(self) -> list[Mark]:
         """``data/marks.json``, the most frequent first."""
