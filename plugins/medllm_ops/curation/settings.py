@@ -149,7 +149,11 @@ class LicenceSettings(_Settings):
     deny: tuple[str, ...] = Field(
         default=(), description="Names or addresses of licences; * stands for anything, such as *-NC-*."
     )
-    unknown: Literal["keep", "stop"] = Field(default="keep", description="What rows without any licence do.")
+    unknown: Literal["keep", "stop"] | None = Field(
+        default=None,
+        description="What rows without any licence do: keep or stop; left out: they stop the build of a dataset from "
+        "the corpus, and are kept where files are curated.",
+    )
     allow: tuple[str, ...] = Field(default=(), description="Names of sources that stop nothing, whatever theirs is.")
 
 

@@ -31,6 +31,6 @@ def strict(settings: CurationSettings, allowed: Collection[str]) -> CurationSett
     """
     licences = settings.licences
     changes: dict[str, object] = {"allow": tuple(sorted({*licences.allow, *allowed}))}
-    if "unknown" not in licences.model_fields_set:
+    if licences.unknown is None:
         changes["unknown"] = "stop"
     return settings.model_copy(update={"licences": licences.model_copy(update=changes)})
