@@ -210,6 +210,8 @@ def test_what_was_made_of_the_same_is_not_made_again(tmp_path: Path) -> None:
     assert not curate([path], out, DEFAULTS, worker_count=2)
     assert (out / "manifest.json").stat().st_mtime_ns == stamp
     assert curate([path], out, check_settings({"seed": 7}, "settings"))
+    assert not curate([made.write(path, made.rows(60, 1)[::-1])], out, check_settings({"seed": 7}, "settings"))
+    assert curate([made.write(path, made.rows(61, 1))], out, check_settings({"seed": 7}, "settings"))
     evalset = tmp_path / "evalset.jsonl"
     write_json_lines(evalset, [{"question": "Which of these is made up for a test of curation?"}])
     assert curate([path], out, DEFAULTS, evalsets=[evalset])

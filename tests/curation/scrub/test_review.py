@@ -44,3 +44,15 @@ def test_the_order_and_the_workers_do_not_matter(workers: int) -> None:
 def test_another_seed_draws_others() -> None:
     everything = list(range(200))
     assert list(sample(everything, seed=1).rows()) != list(sample(everything, seed=2).rows())
+
+
+def test_two_records_of_one_id_are_both_looked_at() -> None:
+    both = [Finding("made:1", "title", "PHONE", "rule", "9", context) for context in ("one", "two")]
+    kept = []
+    for order in (both, both[::-1]):
+        made = ReviewSample(42)
+        for finding in order:
+            made.add([finding])
+        kept.append(list(made.rows()))
+    assert {row["context"] for row in kept[0]} == {"one", "two"}
+    assert kept[0] == kept[1]
