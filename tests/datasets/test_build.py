@@ -14,14 +14,16 @@ from medllm_ops.corpus import manifest as manifests
 from medllm_ops.corpus.maintenance import compact
 from medllm_ops.corpus.storage import Storage, open_storage
 from medllm_ops.corpus.writer import open_writer
+from medllm_ops.curation.curate import curate
 from medllm_ops.curation.settings import CurationSettings
 from medllm_ops.datasets.build import build_dataset
 from medllm_ops.datasets.feed import curation_folder
-from medllm_ops.datasets.ids import hashes_of, line_ids, read_index
-from medllm_ops.datasets.store import Dataset, dataset_of, versions
+from medllm_ops.datasets.ids import hashes_of, line_ids, read_index, records_of
+from medllm_ops.datasets.store import SIDES, Dataset, dataset_of, of_folder, versions
 from medllm_ops.datasets.verify import verify
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import read_json, read_json_lines
+from medllm_ops.files import read_json, read_json_lines, write_json_lines
+from medllm_ops.records import record_to_row
 
 SETTINGS: dict[str, Any] = {
     "clean": {"enabled": False},
@@ -258,6 +260,28 @@ def test_an_empty_corpus_and_a_missing_evaluation_set(storage: Storage, tmp_path
         build(evalsets=[tmp_path / "missing.jsonl"])
     with pytest.raises(MedllmError, match="dataset name"):
         build_dataset("a b")
+
+
+def test_a_first_refresh_that_goes_on_and_rows_that_are_all_dropped(storage: Storage) -> None:
+    with open_writer(storage, "toy") as writer:
+        apply(writer, "file 1", records(range(3), retracted=True))
+        with pytest.raises(MedllmError, match="no records; the refresh of toy has not ended yet"):
+            build()
+    with pytest.raises(MedllmError, match=r"no source is left with rows on both sides .*read: retracted 3"):
+        build()
+    assert versions("med") == []
+
+
+def test_what_curate_made_of_files_is_a_dataset_too(own_home: Path) -> None:
+    lines = own_home / "rows.jsonl"
+    write_json_lines(lines, [record_to_row(record) for record in records(range(12))])
+    curate([lines], own_home / "curated", settings())
+    dataset = of_folder(own_home / "curated")
+    assert list(verify(dataset)) == []
+    assert records_of(dataset) == {side: sum(1 for at, _ in rows(dataset).values() if at == side) for side in SIDES}
+    with (dataset.directory / "train" / "toy.jsonl").open("ab") as file:
+        file.write(b'{"id":"toy:99","messages":[]}\n')
+    assert "train/toy.jsonl is not the file that the manifest says" in list(verify(dataset))
 
 
 def test_two_builds_at_once_wait_for_each_other(storage: Storage) -> None:

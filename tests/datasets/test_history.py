@@ -38,6 +38,13 @@ Refresh = tuple[str, list[File], bool]
 """Source, files, and whether somebody builds in between."""
 
 
+FIRST: list[Refresh] = [
+    (source, [[("document", 80 + one, 500 + 60 * number + 5 * one) for one in range(12)]], False)
+    for number, source in enumerate(SOURCES)
+]
+"""Something that always stays."""
+
+
 def text(family: int, variant: int) -> str:
     """Texts of a family are near duplicates of the next and the last variant, and not of those farther away."""
     words = [f"w{family}x{place}" for place in range(60)]
@@ -101,7 +108,7 @@ def follow(storage: Storage, history: list[Refresh]) -> tuple[Dataset, dict[int,
             dataset = build("often", storage)
             seen[len(storage.keys("manifests/"))] = sides(dataset)
 
-    for number, (source, files, between) in enumerate(history):
+    for number, (source, files, between) in enumerate([*FIRST, *history]):
         with open_writer(storage, source) as writer:
             for place, file in enumerate(files):
                 _apply(writer, source, f"file {number}.{place}", file)
@@ -175,7 +182,7 @@ def kill(*_: Any, **__: Any) -> None:
 )
 def test_a_build_that_broke_off_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     storage = open_storage(str(tmp_path / "corpus"))
-    history = list(refreshes(seed=3, count=4))
+    history = [FIRST[0], *refreshes(seed=3, count=3)]
     for number, (source, files, _) in enumerate(history):
         with open_writer(storage, source) as writer:
             for part, file in enumerate(files):

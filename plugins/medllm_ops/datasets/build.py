@@ -11,8 +11,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from medllm_ops.corpus.reader import Snapshot, open_corpus
+from medllm_ops.corpus.reader import open_corpus
 from medllm_ops.curation.curate import check_files
+from medllm_ops.curation.funnel import by_step, read_ledger
 from medllm_ops.curation.settings import CurationSettings
 from medllm_ops.curation.state.state import known_digests
 from medllm_ops.curation.workers import Runner
@@ -66,7 +67,6 @@ def build_dataset(
     folder = folder_of(name)
     check_files(evalsets)
     snapshot = open_corpus(corpus, version)
-    _check_sources(snapshot, sources)
     decisive = {
         "settings": settings.model_dump(mode="json"),
         "evalsets": [[path.name, file_hash(path)] for path in sorted(evalsets)],
@@ -78,6 +78,7 @@ def build_dataset(
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder, wait):
         goal = goal_of(snapshot, exact=version is not None)
+        _check_sources(goal, sources)
         key = text_hash(to_json_line([snapshot.storage.url, goal.facts, decisive]).decode())
         if (earlier := _with(name, "key", key)) is not None:
             return _latest(name, earlier)
@@ -93,6 +94,7 @@ def build_dataset(
                 worker_count=workers,
                 runner=runner,
             )
+            _check_rows(Dataset(draft))
             manifest = _completed(Dataset(draft), goal, known, key)
         if (earlier := _with(name, "content", manifest["content"])) is not None:
             shutil.rmtree(draft)
@@ -120,12 +122,23 @@ def _locked(folder: Path, wait: float) -> Iterator[None]:
         lock.release()
 
 
-def _check_sources(snapshot: Snapshot, sources: Collection[str] | None) -> None:
-    where = f"corpus {snapshot.storage.url}, version {snapshot.version}"
-    if not snapshot.sources:
-        raise MedllmError(f"{where}, has no records: bring some into it with `medllm-ops corpus refresh SOURCE`")
-    if unknown := sorted({*(sources or ())} - {*snapshot.sources}):
-        raise MedllmError(f"{where}, has nothing of {', '.join(unknown)} (sources: {', '.join(snapshot.sources)})")
+def _check_sources(goal: Goal, sources: Collection[str] | None) -> None:
+    where = f"corpus {goal.snapshot.storage.url}, version {goal.snapshot.version}"
+    going_on = f"; the refresh of {', '.join(goal.unfinished)} has not ended yet" if goal.unfinished else ""
+    if not goal.facts:
+        raise MedllmError(
+            f"{where}, has no records{going_on or ': bring some into it with `medllm-ops corpus refresh SOURCE`'}"
+        )
+    if unknown := sorted({*(sources or ())} - {*goal.facts}):
+        there = ", ".join(goal.facts)
+        raise MedllmError(f"{where}, has nothing of {', '.join(unknown)} (sources: {there}){going_on}")
+
+
+def _check_rows(dataset: Dataset) -> None:
+    if not dataset.manifest["sources"]:
+        steps = by_step(read_ledger(dataset.directory)).items()
+        told = (f"{step}: {reason} {rows:,}" for step, (_, _, dropped) in steps for reason, rows in dropped.items())
+        raise MedllmError(f"no source is left with rows on both sides ({'; '.join(told)}): nothing can be trained on")
 
 
 def _with(name: str, field: str, value: str) -> int | None:
