@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +104,17 @@ SOURCES = {
 
 
 def text_for(source: str, number: int, made: MadeSource, version: int = 0) -> list[dict[str, str]]:
-    chance = random.Random(f"{source}:{number}:{version}")
+    texts = texts_of(source, number, made.language, made.turns, made.words, version)
     roles = ["user", "assistant"] * (made.turns // 2) or ["assistant"]
-    joint = "" if made.language == "zh" else " "
-    length = max(4, round(made.words * chance.lognormvariate(0, 0.6)))
-    return [{"role": role, "content": joint.join(chance.choices(WORDS[made.language], k=length))} for role in roles]
+    return [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+
+
+@cache
+def texts_of(source: str, number: int, language: str, turns: int, words: int, version: int) -> list[str]:
+    chance = random.Random(f"{source}:{number}:{version}")
+    joint = "" if language == "zh" else " "
+    length = max(4, round(words * chance.lognormvariate(0, 0.6)))
+    return [joint.join(chance.choices(WORDS[language], k=length)) for _ in range(turns)]
 
 
 def make_dataset(
