@@ -18,7 +18,7 @@ from medllm_ops.operators import (
     SwiftSftOperator,
 )
 from medllm_ops.operators.params import form
-from medllm_ops.operators.refresh import assets_of
+from medllm_ops.operators.refresh import assets_of, newest_of
 
 # What a person sees of the graph and of the grid before opening a group.
 GROUPS = {
@@ -30,8 +30,9 @@ GROUPS = {
 }
 
 
-# A refresh of one of these sources (such as "pubmed,clinicaltrials") starts a run on the latest version of the corpus.
-follows = assets_of(os.environ.get("MEDLLM_TRAIN_FOLLOWS", ""))
+# A refresh of one of these sources (such as "pubmed,clinicaltrials") starts a run on the latest version of the corpus,
+# a new version of "dataset:medical" one on that.
+FOLLOWS = os.environ.get("MEDLLM_TRAIN_FOLLOWS", "")
 
 
 @task(task_id="plan", task_display_name="Check the parameters, fetch the model")
@@ -86,10 +87,10 @@ with DAG(
     dag_id="medllm_train",
     dag_display_name="Train a medical model",
     description=__doc__,
-    schedule=follows,
+    schedule=assets_of(FOLLOWS),
     catchup=False,
     max_active_runs=1,
-    params=form(**({"corpus": "latest"} if follows else {})),
+    params=form(**newest_of(FOLLOWS)),
     tags=["medllm-ops"],
     doc_md="""
 Raw files of the sources become records, records become a frozen dataset, and three stages of training

@@ -6,7 +6,7 @@ not at all; a step that is repeated with nothing changed finds its result and re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,12 @@ from typing import Any
 from medllm_ops.compute.job import Place
 from medllm_ops.compute.places import place_for
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import read_json
-from medllm_ops.home import home
+from medllm_ops.files import link_to, read_json
 from medllm_ops.parameters import STAGES, Parameters, Stage
 from medllm_ops.run import Run
 
-DEFAULT_VAL_SHARE = 0.1
+RUN_DATASET = "medllm_train"
+"""The name of the datasets that runs build of the corpus."""
 
 
 def plan(run: Run, place: Place) -> dict[str, Any]:
@@ -35,75 +35,101 @@ def plan(run: Run, place: Place) -> dict[str, Any]:
 
 def convert_arguments(run: Run, source: str) -> dict[str, Any]:
     """What the conversion of one source takes, as JSON."""
-    decided = read_json(run.plan_file)
     return {
         "source": source,
-        "files": decided["sources"][source],
+        "files": read_json(run.plan_file)["sources"][source],
         "output_dir": str(run.converted(source)),
         "sample": run.parameters.rows_per_source,
-        "corpus": decided["corpus"],
     }
 
 
 def convert(run: Run, place: Place) -> dict[str, Any]:
-    """Convert every source of the run, one after the other."""
+    """Convert every source of the run, one after the other; a run that takes a dataset has none."""
     from medllm_ops.datasets.convert import convert_source
 
     return {name: convert_source(**convert_arguments(run, name)) for name in read_json(run.plan_file)["sources"]}
 
 
-def deduplicate(run: Run, place: Place) -> dict[str, Any]:
-    """Take retracted records and exact duplicates out, over all sources."""
-    from medllm_ops.curation.deduplicate import deduplicate as deduplicate_records
+def curate(run: Run, place: Place) -> dict[str, Any]:
+    """Make a dataset of the converted rows, or of the corpus, or take the one that is there."""
+    from medllm_ops.curation.curate import curate as curate_files
+    from medllm_ops.curation.settings import read_settings
+    from medllm_ops.curation.workers import cores
 
-    out = run.directory / "deduplicated"
-    names = read_json(run.plan_file)["sources"]
-    deduplicate_records({name: run.converted(name) / "records.jsonl" for name in names}, out)
-    return {"directory": str(out), "ledger": read_json(out / "ledger.json")}
+    decided = read_json(run.plan_file)
+    evalsets = [Path(path) for path in run.parameters.evalsets]
+    if decided["corpus"]:
+        from medllm_ops.datasets.build import build_dataset
+
+        built = build_dataset(
+            RUN_DATASET,
+            corpus=decided["corpus"]["url"],
+            version=decided["corpus"]["version"],
+            sources=run.parameters.sources or None,
+            settings=read_settings(run.curation_file),
+            evalsets=evalsets,
+            workers=cores(),
+            allow_licences=run.parameters.allow_licences,
+        )
+        link_to(run.curated, built.directory)
+    elif decided["dataset"]:
+        link_to(run.curated, Path(decided["dataset"]))
+    else:
+        files = [run.converted(name) / "records.jsonl" for name in decided["sources"]]
+        settings = read_settings(run.curation_file)
+        curate_files(files, run.curated, settings, evalsets=evalsets, worker_count=cores())
+    return {"directory": str(run.curated.resolve()), "ledger": read_json(run.curated / "ledger.json")}
 
 
-def split(run: Run, place: Place) -> dict[str, Any]:
-    """Put each record on its side, as the assignment table says, and mix the identity set."""
-    from medllm_ops.datasets import splitting
+def sets(run: Run, place: Place) -> dict[str, Any]:
+    """Make the sets of each stage, the identity set among them."""
+    from medllm_ops.datasets.sets import IdentitySettings, arrange
 
-    stages = _recipe(run).stages
     parameters = run.parameters
     identity = None
     if parameters.self_cognition:
-        counts = stages["self_cognition"]
-        identity = splitting.IdentitySettings(
+        stage = _recipe(run).stages["self_cognition"]
+        identity = IdentitySettings(
             rows=run.identity_file,
             identity=parameters.identity,
-            identity_rows=counts.identity_rows,
-            instruction_rows=counts.instruction_rows,
+            identity_rows=stage.identity_rows,
+            instruction_rows=stage.instruction_rows,
+            val_share=stage.val_share,
             seed=parameters.seed,
-            instruction_sets=tuple(counts.instruction_sets),
+            instruction_sets=tuple(stage.instruction_sets),
         )
-    shares: dict[str, float] = {
-        stage: stages[stage].val_share if stage in stages else DEFAULT_VAL_SHARE for stage in STAGES
-    }
-    out = run.directory / "split"
-    splitting.split(run.directory / "deduplicated", shares, identity, home() / "assignments.jsonl", out)
-    return {"directory": str(out), "ledger": read_json(out / "ledger.json")}
+    there = read_json(run.curated / "manifest.json")["sources"]
+    sources = [name for name in there if name in (parameters.sources or there)]
+    arrange(run.curated, sources, parameters.stages, identity, run.sets)
+    return {"directory": str(run.sets), "ledger": read_json(run.sets / "ledger.json")}
 
 
 def export(run: Run, place: Place) -> dict[str, Any]:
     """Freeze the dataset: rows that fit, counted with the model's own tokenizer and template."""
+    from medllm_ops.curation.settings import read_settings
+    from medllm_ops.curation.write.fit import Room, fit
+    from medllm_ops.curation.write.tokens import load_tokenizer, tokenizer_hash
     from medllm_ops.datasets.export import SetSettings
     from medllm_ops.datasets.export import export as export_dataset
     from medllm_ops.swift.counting import count_tokens
     from medllm_ops.swift.template import TemplateSettings
 
     recipe = _recipe(run)
-    source = run.directory / "split"
-    sets = {
+    chunk = read_settings(run.curation_file).chunk
+    stages = {
         name: SetSettings(stage, recipe.stages[stage].max_length)
-        for name, stage in read_json(source / "sets.json").items()
-        if stage in run.parameters.stages
+        for name, stage in read_json(run.sets / "sets.json").items()
     }
+
+    def cut(rows: Sequence[dict[str, Any]], limit: int) -> Iterator[list[dict[str, Any]]]:
+        room = Room(limit, chunk.overhead, chunk.turn_overhead, chunk.dialogues)
+        return (fitted.rows for fitted in fit(rows, room, load_tokenizer(run.base_model)))
+
     template = TemplateSettings(run.base_model, recipe.model_type, recipe.template, recipe.system)
-    context = [str(run.base_model), recipe.model_type, recipe.template, recipe.system]
-    manifest = export_dataset(source, sets, partial(count_tokens, template=template), run.dataset, context)
+    context = [str(run.base_model), recipe.model_type, recipe.template, recipe.system, chunk.model_dump(mode="json")]
+    context.append(tokenizer_hash(run.base_model))
+    counter = partial(count_tokens, template=template)
+    manifest = export_dataset(run.sets, stages, counter, cut, run.dataset, context)
     return {"directory": str(run.dataset), "sets": manifest["sets"]}
 
 
@@ -232,8 +258,8 @@ def _stage_steps(stage: Stage) -> tuple[Step, Step]:
 STEPS: tuple[Step, ...] = (
     Step("plan", "check the parameters, fetch the model", plan),
     Step("convert", "raw files to records", convert),
-    Step("deduplicate", "retracted records and exact duplicates out", deduplicate),
-    Step("split", "each record on its side", split),
+    Step("curate", "clean, without duplicates, each row on its side", curate),
+    Step("sets", "the sets of each stage, the identity set among them", sets),
     Step("export", "the frozen dataset, tokens counted", export),
     *_stage_steps("pretrain"),
     *_stage_steps("sft"),

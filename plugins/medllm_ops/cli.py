@@ -14,15 +14,23 @@ from rich.table import Table
 
 from medllm_ops import chain
 from medllm_ops.compute.places import place_for
+from medllm_ops.curation.cli import curate_app
+from medllm_ops.datasets.cli import dataset_app
 from medllm_ops.errors import MedllmError
+from medllm_ops.lineage.cli import lineage
 from medllm_ops.parameters import Parameters
 from medllm_ops.progress import follow_log
 from medllm_ops.refresh.cli import corpus_app
+from medllm_ops.report.data.cli import report as data_report
 from medllm_ops.run import Run, default_run_name
 from medllm_ops.serving.cli import serve_app
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(corpus_app, name="corpus")
+app.add_typer(curate_app, name="curate")
+dataset_app.command(name="report")(data_report)
+app.add_typer(dataset_app, name="dataset")
+app.command()(lineage)
 app.add_typer(serve_app, name="serve")
 console = Console(highlight=False)
 

@@ -83,10 +83,24 @@ def remove_parts(path: Path) -> None:
     """Remove what killed writers of ``path`` left beside it."""
     name = glob.escape(path.name)
     for leftover in [*path.parent.glob(f".{name}.*.part"), *path.parent.glob(f".{name}.*.old")]:
-        if leftover.is_dir():
+        if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def link_to(link: Path, target: Path) -> None:
+    """Make ``link`` a symbolic link to ``target``; a reader finds the old one or the new one at any instant.
+
+    :raises MedllmError: if ``link`` is there and is something else than a link: it would be lost.
+    """
+    if link.exists() and not link.is_symlink():
+        raise MedllmError(f"{link} must be a link, but is none: move it away")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    remove_parts(link)
+    part = _beside(link)
+    part.symlink_to(target)
+    part.replace(link)
 
 
 def make_once(out: Path, inputs: Any, make: Callable[[Path], Any]) -> bool:

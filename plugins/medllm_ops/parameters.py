@@ -12,6 +12,7 @@ from medllm_ops.errors import MedllmError
 
 Stage = Literal["pretrain", "sft", "self_cognition"]
 STAGES: tuple[Stage, ...] = ("pretrain", "sft", "self_cognition")
+_OF_CURATION = ("rows_per_source", "curation", "evalsets", "allow_licences")
 _NAME = r"^[^{}<>\n]*[^{}<>\s][^{}<>\n]*$"
 
 
@@ -32,6 +33,12 @@ class Parameters(BaseModel):
         description="Train on the corpus instead of raw files: a version's number, a tag, or latest.",
         examples=["latest", "2026-10"],
     )
+    dataset: str | None = Field(
+        default=None,
+        title="Dataset",
+        description="Train on a dataset that is there already: NAME, NAME@VERSION, or a folder that curate made.",
+        examples=["medical", "medical@3"],
+    )
     sources: list[str] = Field(
         default_factory=list,
         title="Sources",
@@ -44,6 +51,35 @@ class Parameters(BaseModel):
         title="Rows per source",
         description="The most records of each source, drawn by a stable hash. 0 takes all.",
         examples=[0, 20_000],
+    )
+    curation: str | None = Field(
+        default=None,
+        title="Curation settings",
+        description="A YAML file with what differs from include/datasets/curation.yaml. Empty: nothing does.",
+        examples=["/data/curation.yaml"],
+    )
+    allow_licences: list[str] = Field(
+        default_factory=list,
+        title="Allowed licences",
+        description="Sources of the corpus that are used whatever the licences of their records are, unknown ones too.",
+        examples=["docx"],
+    )
+    evalsets: list[str] = Field(
+        default_factory=list,
+        title="Evaluation sets",
+        description="Files of what models will be evaluated on: rows that overlap with them are not trained on.",
+        examples=["/data/cmb.json", "/data/medqa.jsonl"],
+    )
+    max_retracted_share: float = Field(
+        default=0,
+        ge=0,
+        le=1,
+        title="Retracted records",
+        description="The share of a dataset's training records that may be retracted or deleted since it was built.",
+        examples=[0, 0.001],
+    )
+    on_retracted: Literal["warn", "stop"] = Field(
+        default="warn", title="Beyond that", description="warn: say so in the log; stop: do not train."
     )
     model: str | None = Field(
         default=None,
@@ -129,7 +165,7 @@ class Parameters(BaseModel):
         default="local", title="Where jobs run", description="local: as processes of the worker's own machine."
     )
 
-    @field_validator("sources", mode="before")
+    @field_validator("sources", "evalsets", "allow_licences", mode="before")
     @classmethod
     def _none_named(cls, names: Any) -> Any:
         return [] if names is None else names
@@ -152,8 +188,16 @@ class Parameters(BaseModel):
         except ValidationError as error:
             problems = [_explain(problem) for problem in error.errors()]
             raise MedllmError("bad parameters: " + "; ".join(problems)) from error
-        if parameters.raw and parameters.corpus:
-            raise MedllmError("bad parameters: raw and corpus are both given; a run trains on one of them")
+        given = [name for name in ("raw", "corpus", "dataset") if getattr(parameters, name)]
+        if len(given) > 1:
+            raise MedllmError(
+                f"bad parameters: {' and '.join(given)} are given at the same time; a run trains on one of them"
+            )
+        if parameters.dataset and (unused := [name for name in _OF_CURATION if getattr(parameters, name)]):
+            raise MedllmError(
+                f"bad parameters: {' and '.join(unused)} decide how a dataset is made, and {parameters.dataset} is "
+                "made already: leave them empty"
+            )
         if not (parameters.pretrain or parameters.sft or parameters.self_cognition):
             raise MedllmError("bad parameters: every stage is switched off; leave at least one on")
         return parameters

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -13,11 +15,15 @@ from medllm_ops.home import include
 from medllm_ops.parameters import Parameters
 from medllm_ops.run import LATEST, Run
 
+if TYPE_CHECKING:
+    from medllm_ops.swift.recipe import Recipe
+
 
 def make_plan(run: Run) -> dict[str, Any]:
     """Check everything that can be checked before a GPU is asked for, and freeze it in the run's directory.
 
-    :return: ``{"run_dir", "model", "sources": {name: [files]}, "corpus", "stages": [names]}``.
+    :return: ``{"run_dir", "model", "sources": {name: [files]}, "corpus", "dataset", "stages": [names]}``; ``sources``
+        has those that are converted: none, if the run takes the corpus or a dataset.
     :raises MedllmError: one sentence that says what is wrong and what is allowed.
     """
     from medllm_ops.models.resolve import check_model_name, refuse_remote_code, resolve_model
@@ -44,15 +50,16 @@ def make_plan(run: Run) -> dict[str, Any]:
         recipe = override(recipe, stage, **{name: value for name, value in changes.items() if value is not None})
     model = parameters.model or recipe.model
     check_model_name(model)
-    corpus, found = _found(parameters)
-    wanted = parameters.sources or list(found)
-    if missing := [name for name in wanted if name not in found]:
-        where = f"corpus version {corpus['version']}" if corpus else str(_raw_folder(parameters))
-        raise MedllmError(f"{where} has nothing of {', '.join(missing)}; it has {', '.join(found) or 'none at all'}")
+    where = _where(parameters)
+    wanted = parameters.sources or list(where.sources)
+    if missing := [name for name in wanted if name not in where.sources]:
+        there = ", ".join(where.sources) or "none at all"
+        raise MedllmError(f"{where} has nothing of {', '.join(missing)}; it has {there}")
     trained = {get_source(name).stage for name in wanted if name != UNRECOGNISED}
     for stage in parameters.stages:
         if stage in ("pretrain", "sft") and stage not in trained:
             raise MedllmError(f"stage {stage} is on, but none of {', '.join(wanted)} has rows for it: switch it off")
+    _freeze_curation(run, recipe)
     with write_whole(run.recipe_file) as file:
         values = recipe.model_dump(mode="json", exclude_none=True)
         file.write(yaml.safe_dump(values, allow_unicode=True, sort_keys=False).encode())
@@ -65,28 +72,71 @@ def make_plan(run: Run) -> dict[str, Any]:
     decided = {
         "run_dir": str(run.directory),
         "model": str(folder),
-        "sources": {name: [str(path) for path in found[name]] for name in wanted},
-        "corpus": corpus,
+        "sources": {name: where.files[name] for name in wanted if name in where.files},
+        "corpus": where.corpus,
+        "dataset": where.dataset,
         "stages": list(parameters.stages),
     }
     write_json(run.plan_file, decided)
     return decided
 
 
-def _raw_folder(parameters: Parameters) -> Path:
-    return Path(parameters.raw).expanduser().resolve() if parameters.raw else include() / "datasets" / "demo"
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """What a run's rows are taken from."""
+
+    name: str
+    sources: tuple[str, ...]
+    files: Mapping[str, list[str]] = field(default_factory=dict)
+    corpus: dict[str, Any] | None = None
+    dataset: str | None = None
+
+    def __str__(self) -> str:
+        return self.name
 
 
-def _found(parameters: Parameters) -> tuple[dict[str, Any] | None, dict[str, list[Path]]]:
-    """The version of the corpus that the run trains on, or else none; and its sources, with their raw files."""
+def _where(parameters: Parameters) -> _Where:
     if parameters.corpus:
         from medllm_ops.corpus.reader import open_corpus
 
         snapshot = open_corpus(version=None if parameters.corpus == LATEST else parameters.corpus)
-        return {"url": snapshot.storage.url, "version": snapshot.version}, {name: [] for name in snapshot.sources}
+        corpus = {"url": snapshot.storage.url, "version": snapshot.version}
+        return _Where(f"corpus version {snapshot.version}", tuple(snapshot.sources), corpus=corpus)
+    if parameters.dataset:
+        from medllm_ops.datasets.retracted import check_retracted
+        from medllm_ops.datasets.store import find_dataset
+
+        dataset = find_dataset(parameters.dataset)
+        if dataset.manifest.get("corpus"):
+            check_retracted(dataset, parameters.max_retracted_share, parameters.on_retracted)
+        sources = tuple(dataset.manifest["sources"])
+        return _Where(f"dataset {dataset}", sources, dataset=str(dataset.directory))
     from medllm_ops.sources import list_files
 
-    raw = _raw_folder(parameters)
+    raw = Path(parameters.raw).expanduser().resolve() if parameters.raw else include() / "datasets" / "demo"
     if not raw.is_dir():
         raise MedllmError(f"the folder of raw files {raw} does not exist")
-    return None, {name: files for name, files in list_files(raw).items() if files}
+    files = {name: [str(path) for path in paths] for name, paths in list_files(raw).items() if paths}
+    return _Where(str(raw), tuple(files), files=files)
+
+
+def _freeze_curation(run: Run, recipe: Recipe) -> None:
+    """The settings of curation as the form names them; the recipe's shares for validation fill what they leave open."""
+    from medllm_ops.curation.settings import SetSettings, read_settings
+    from medllm_ops.sources import catalogue
+
+    parameters = run.parameters
+    settings = read_settings(Path(parameters.curation).expanduser() if parameters.curation else None)
+    sets = dict(settings.sets)
+    for entry in catalogue():
+        own = sets.get(entry.source.name, SetSettings())
+        changes: dict[str, Any] = {}
+        if own.val_share is None and entry.source.stage in recipe.stages:
+            changes["val_share"] = recipe.stages[entry.source.stage].val_share
+        if parameters.corpus and parameters.rows_per_source and own.count is None and own.weight is None:
+            changes["count"] = parameters.rows_per_source
+        sets[entry.source.name] = own.model_copy(update=changes)
+    frozen = settings.model_copy(update={"sets": sets, "seed": parameters.seed})
+    with write_whole(run.curation_file) as file:
+        values = frozen.model_dump(mode="json", exclude_none=True)
+        file.write(yaml.safe_dump(values, allow_unicode=True, sort_keys=False).encode())

@@ -128,6 +128,21 @@ class Run:
         return self.directory / "identity_rows.jsonl"
 
     @property
+    def curation_file(self) -> Path:
+        """The settings of curation, with what the recipe decides, frozen."""
+        return self.directory / "curation.yaml"
+
+    @property
+    def curated(self) -> Path:
+        """The curated rows: a folder of the run's own, or a link to the dataset that it takes."""
+        return self.directory / "curated"
+
+    @property
+    def sets(self) -> Path:
+        """The sets of each stage, of any length."""
+        return self.directory / "sets"
+
+    @property
     def dataset(self) -> Path:
         """The frozen dataset."""
         return self.directory / "dataset"

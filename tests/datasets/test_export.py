@@ -1,4 +1,4 @@
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,21 @@ class Counter:
         self.asked.append({f"{path.parent.name}/{path.name}": stage for path, stage in files.items()})
         by_file = {path: [int(row["messages"][0]["content"]) for row in read_json_lines(path)] for path in files}
         return TokenCounts(by_file, self.model_maximum)
+
+
+def uncut(rows: Sequence[dict[str, Any]], limit: int) -> Iterator[list[dict[str, Any]]]:
+    for _ in rows:
+        yield []
+
+
+def in_halves(rows: Sequence[dict[str, Any]], limit: int) -> Iterator[list[dict[str, Any]]]:
+    for row in rows:
+        tokens = int(row["messages"][0]["content"])
+        halves = [str(tokens // 2), str(tokens - tokens // 2)]
+        yield [
+            {"id": f"{row['id']}#{number}", "messages": [{"role": "assistant", "content": half}]}
+            for number, half in enumerate(halves, start=1)
+        ]
 
 
 @pytest.fixture
@@ -48,7 +63,7 @@ def split(tmp_path: Path) -> Callable[[Lengths], Path]:
 def test_only_rows_that_fit_and_can_be_encoded_are_exported(split: Callable[..., Path], tmp_path: Path) -> None:
     source = split({"alpaca": {"train": [5, 11, 10, 0, 3], "val": [2, 12]}})
     out, counter = tmp_path / "out", Counter()
-    manifest = export(source, {"alpaca": SetSettings("sft", 10)}, counter, out)
+    manifest = export(source, {"alpaca": SetSettings("sft", 10)}, counter, uncut, out)
     assert counter.asked == [{"train/alpaca.jsonl": "sft", "val/alpaca.jsonl": "sft"}]
     rows = list(read_json_lines(out / "train" / "alpaca.jsonl"))
     assert [row["id"] for row in rows] == ["alpaca:train0", "alpaca:train2", "alpaca:train4"]
@@ -62,9 +77,9 @@ def test_only_rows_that_fit_and_can_be_encoded_are_exported(split: Callable[...,
         }
     ]
     assert list(read_json_lines(out / "removed.jsonl")) == [
+        {"id": "alpaca:val1", "step": "export alpaca", "reason": "longer than max_length", "tokens": 12},
         {"id": "alpaca:train1", "step": "export alpaca", "reason": "longer than max_length", "tokens": 11},
         {"id": "alpaca:train3", "step": "export alpaca", "reason": "refused by the template", "tokens": 0},
-        {"id": "alpaca:val1", "step": "export alpaca", "reason": "longer than max_length", "tokens": 12},
     ]
     figures = manifest["sets"]["alpaca"]
     assert (figures["stage"], figures["train"], figures["val"], figures["tokens"]) == ("sft", 3, 1, 18)
@@ -81,14 +96,14 @@ def test_the_limit_is_the_lower_of_the_sets_and_the_models_own(
     split: Callable[..., Path], tmp_path: Path, own: int | None, model: int | None, limit: int, kept: int
 ) -> None:
     source = split({"docx": {"train": [8, 10], "val": [1]}})
-    manifest = export(source, {"docx": SetSettings("pretrain", own)}, Counter(model), tmp_path / "out")
+    manifest = export(source, {"docx": SetSettings("pretrain", own)}, Counter(model), uncut, tmp_path / "out")
     figures = manifest["sets"]["docx"]
     assert (figures["max_length"], figures["train"]) == (limit, kept)
 
 
 def test_without_any_limit_every_row_fits(split: Callable[..., Path], tmp_path: Path) -> None:
     source = split({"docx": {"train": [10**9], "val": [1]}})
-    manifest = export(source, {"docx": SetSettings("pretrain", None)}, Counter(), tmp_path / "out")
+    manifest = export(source, {"docx": SetSettings("pretrain", None)}, Counter(), uncut, tmp_path / "out")
     assert manifest["sets"]["docx"]["train"] == 1
 
 
@@ -101,7 +116,7 @@ def test_a_set_with_an_empty_side_is_left_out_and_counted(split: Callable[..., P
         }
     )
     sets = {name: SetSettings("pretrain", 10) for name in ("pubmed", "docx", "tcm_books")}
-    manifest = export(source, sets, Counter(), tmp_path / "out")
+    manifest = export(source, sets, Counter(), uncut, tmp_path / "out")
     assert list(manifest["sets"]) == ["docx"]
     assert not (tmp_path / "out" / "train" / "pubmed.jsonl").exists()
     ledger = {row["step"]: row for row in read_json(tmp_path / "out" / "ledger.json")}
@@ -118,7 +133,7 @@ def test_a_stage_without_any_set_is_an_error_that_says_what_to_do(split: Callabl
     with pytest.raises(
         MedllmError, match="stage sft has no set left with rows for training and for validation"
     ) as error:
-        export(source, sets, Counter(), tmp_path / "out")
+        export(source, sets, Counter(), uncut, tmp_path / "out")
     assert "export alpaca: 2 rows, dropped {'longer than max_length': 1" in str(error.value)
     assert "raise max_length" in str(error.value)
     assert not (tmp_path / "out").exists()
@@ -131,7 +146,7 @@ def test_counts_for_other_rows_than_there_are_give_no_dataset(split: Callable[..
         return TokenCounts({path: [1] for path in files}, None)
 
     with pytest.raises(ValueError, match="shorter"):
-        export(source, {"docx": SetSettings("pretrain", 10)}, miscount, tmp_path / "out")
+        export(source, {"docx": SetSettings("pretrain", 10)}, miscount, uncut, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -139,7 +154,7 @@ def test_tokens_are_counted_once_for_the_same_rows_limits_and_model(split: Calla
     source, counter, out = split({"docx": {"train": [1, 9], "val": [1]}}), Counter(), tmp_path / "out"
 
     def run(limit: int, model: str) -> Any:
-        return export(source, {"docx": SetSettings("pretrain", limit)}, counter, out, [model])
+        return export(source, {"docx": SetSettings("pretrain", limit)}, counter, uncut, out, [model])
 
     first = run(10, "a")
     assert run(10, "a") == first
@@ -149,3 +164,40 @@ def test_tokens_are_counted_once_for_the_same_rows_limits_and_model(split: Calla
     split({"docx": {"train": [1, 2, 3], "val": [1]}})
     assert run(5, "b")["sets"]["docx"]["train"] == 3
     assert len(counter.asked) == 4
+
+
+def test_rows_too_long_are_cut_and_counted_again(split: Callable[..., Path], tmp_path: Path) -> None:
+    source, counter = split({"docx": {"train": [4, 19, 30, 12], "val": [11, 2]}}), Counter()
+    out = tmp_path / "out"
+    manifest = export(source, {"docx": SetSettings("pretrain", 10)}, counter, in_halves, out)
+    rows = [row["id"] for row in read_json_lines(out / "train" / "docx.jsonl")]
+    assert rows == ["docx:train0", "docx:train1#1", "docx:train1#2", "docx:train3#1", "docx:train3#2"]
+    assert [row["id"] for row in read_json_lines(out / "val" / "docx.jsonl")] == [
+        "docx:val0#1",
+        "docx:val0#2",
+        "docx:val1",
+    ]
+    assert read_json(out / "ledger.json") == [
+        {"step": "export docx", "in": 6, "out": 5, "dropped": {"longer than max_length": 1}, "pieces": 8}
+    ]
+    figures = manifest["sets"]["docx"]
+    assert (figures["train"], figures["val"], figures["tokens"]) == (5, 3, 4 + 19 + 12)
+    assert counter.asked[1:] == [{"train/docx.jsonl": "pretrain", "val/docx.jsonl": "pretrain"}]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "key.json",
+        "ledger.json",
+        "manifest.json",
+        "removed.jsonl",
+        "train",
+        "val",
+    ]
+
+
+def test_a_set_whose_training_side_is_empty_is_left_out(split: Callable[..., Path], tmp_path: Path) -> None:
+    source = split({"docx": {"train": [99], "val": [11, 2]}, "pubmed": {"train": [1], "val": [1]}})
+    sets = {name: SetSettings("pretrain", 10) for name in ("docx", "pubmed")}
+    manifest = export(source, sets, Counter(), in_halves, tmp_path / "out")
+    assert list(manifest["sets"]) == ["pubmed"]
+    removed = {row["id"]: row["reason"] for row in read_json_lines(tmp_path / "out" / "removed.jsonl")}
+    one_side = "set without rows on both sides"
+    assert removed == {"docx:train0": "longer than max_length", "docx:val0": one_side, "docx:val1": one_side}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from medllm_ops.curation.deduplicate import normalised
+from medllm_ops.curation.duplicates.normalise import normalised
 from medllm_ops.datasets.identity import PLACEHOLDERS, Identity, identity_rows
 from medllm_ops.evaluation.gates import ControlQuestion, IdentityGate, IdentityPrompt
 from medllm_ops.files import read_json_lines

@@ -111,4 +111,4 @@ def test_a_source_without_a_good_row_fails_and_says_so(tmp_path: Path) -> None:
 
 def test_a_step_runs_on_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medllm_ops.chain.execute", lambda name, run_dir: {"name": name, "run": run_dir})
-    assert ChainStepOperator(task_id="t", step="split", run_dir="/r").execute({}) == {"name": "split", "run": "/r"}
+    assert ChainStepOperator(task_id="t", step="curate", run_dir="/r").execute({}) == {"name": "curate", "run": "/r"}

@@ -83,7 +83,7 @@ def make_run(directory: Path) -> Path:
         "left_running": False,
     }
     put(directory / "serving" / "serving.json", serving)
-    seconds = [("plan", 6.2), ("convert", 3.4), ("deduplicate", 0.3), ("split", 0.4), ("export", 12.8)]
+    seconds = [("plan", 6.2), ("convert", 3.4), ("curate", 2.3), ("sets", 0.4), ("export", 12.8)]
     for stage, (*_, spent) in STAGES.items():
         seconds += [(stage, spent), (f"merge_{stage}", 44.0)]
     timings = [*seconds, ("evaluate", 201.5), ("serve", 41.3)]
@@ -92,27 +92,29 @@ def make_run(directory: Path) -> Path:
     return directory
 
 
+CURATION = ("read", "clean", "scrub", "exact dedup", "near dedup", "decontaminate", "split", "sample", "chunk")
+
+
 def make_data(directory: Path) -> None:
-    split, export, sets, duplicates, converted = [], [], {}, 0, 0
+    curate, arranged, export, sets = [], [], [], {}
     for name, (stage, raw, rejects, twice, train, val, too_long, _) in SOURCES.items():
         row = ledger_row(f"convert {name}", raw, rejects)
         put(directory / "convert" / name / "ledger.json", row)
-        converted += row["out"]
-        duplicates += twice
-        split.append(ledger_row(f"split {name}", row["out"] - twice, {}))
+        rows = row["out"]
+        for step in CURATION:
+            dropped = {"duplicate": twice} if step == "exact dedup" and twice else {}
+            curate.append({**ledger_row(step, rows, dropped), "source": name})
+            rows = curate[-1]["out"]
+        arranged.append(ledger_row(f"sets {name}", rows, {}))
         dropped = {"longer than max_length": too_long} if too_long else {}
-        export.append(ledger_row(f"export {name}", split[-1]["out"], dropped))
+        export.append(ledger_row(f"export {name}", rows, dropped))
         figures = {"stage": stage, "train": train, "val": val, "tokens": train * 310, "max_length": 512}
         sets[name] = {**figures, "hashes": {"train": "0f" * 16, "val": "f0" * 16}}
-    split.append(ledger_row("split identity", 108, {}))
+    arranged.append(ledger_row("sets self_cognition", 200, {}))
     export.append(ledger_row("export self_cognition", 200, {}))
     sets["self_cognition"] = {"stage": "self_cognition", "train": 180, "val": 20, "tokens": 21_600, "max_length": 512}
-    select = ledger_row("select", converted, {})
-    put(
-        directory / "deduplicated/ledger.json",
-        [select, ledger_row("exact dedup", converted, {"duplicate": duplicates})],
-    )
-    put(directory / "split/ledger.json", split)
+    put(directory / "curated/ledger.json", curate)
+    put(directory / "sets/ledger.json", arranged)
     put(directory / "dataset/ledger.json", export)
     put(directory / "dataset/manifest.json", {"sets": sets})
 

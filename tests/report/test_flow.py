@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from medllm_ops.files import read_json, write_json
 from medllm_ops.report.build import build_report
-from medllm_ops.report.flow import STAGE_OFF, source_flows, source_of
+from medllm_ops.report.flow import source_flows, source_of
 from medllm_ops.report.model import DataSet, LedgerRow
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+NO_MORE = {"source": None, "pieces": None, "shortened": None}
 ROWS = st.integers(0, 2**53)
 LEDGER_ROW = st.fixed_dictionaries(
     {"step": TEXT, "in": ROWS, "out": ROWS, "dropped": st.dictionaries(TEXT, ROWS, max_size=4)}
@@ -25,7 +26,8 @@ def test_any_ledger_row_survives_the_round_trip(converted: dict[str, Any], expor
         write_json(Path(folder, "convert", "any", "ledger.json"), converted)
         write_json(Path(folder, "dataset", "ledger.json"), exported)
         report = build_report(Path(folder), {})
-        assert read_json(Path(folder, "report.json"))["ledger"] == [converted, *exported]
+        told = read_json(Path(folder, "report.json"))["ledger"]
+        assert told == [{**row, **NO_MORE} for row in [converted, *exported]]
     by_gate = {gate.name: gate.passed for gate in report.gates}
     balances = [row["in"] == row["out"] + sum(row["dropped"].values()) for row in [converted, *exported]]
     assert by_gate["every step's ledger balances"] is all(balances)
@@ -37,7 +39,7 @@ def test_every_raw_row_is_accounted_for(run_dir: Path) -> None:
         dropped = sum(sum(reasons.values()) for reasons in flow.dropped.values())
         assert flow.train is not None
         assert flow.val is not None
-        assert flow.raw == flow.train + flow.val + dropped
+        assert flow.raw + flow.cut == flow.train + flow.val + dropped
     pubmed = flows["pubmed"]
     assert (pubmed.raw, pubmed.converted, pubmed.unique, pubmed.train, pubmed.val) == (142, 132, 128, 113, 14)
     assert pubmed.dropped == {
@@ -47,23 +49,33 @@ def test_every_raw_row_is_accounted_for(run_dir: Path) -> None:
     }
 
 
-def ledger(step: str, rows_in: int, rows_out: int, **dropped: int) -> LedgerRow:
-    return LedgerRow(step=step, rows_in=rows_in, rows_out=rows_out, dropped=dropped)
+def ledger(step: str, rows_in: int, rows_out: int, source: str | None = None, **dropped: int) -> LedgerRow:
+    return LedgerRow(step=step, rows_in=rows_in, rows_out=rows_out, dropped=dropped, source=source)
+
+
+def cut(row: LedgerRow, pieces: int) -> LedgerRow:
+    return row.model_copy(update={"pieces": pieces})
 
 
 def test_a_source_of_both_kinds_and_a_stage_that_is_off() -> None:
     (flow,) = source_flows(
         {"mixed": ledger("convert mixed", 30, 28, broken=2)},
-        [ledger("select", 28, 26, retracted=2), ledger("exact dedup", 26, 24, duplicate=2)],
-        [ledger("split mixed_pretrain", 10, 10), ledger("split mixed_sft", 14, 14)],
-        [ledger("export mixed_sft", 14, 13, long=1)],
-        [DataSet(name="mixed_sft", stage="sft", train=11, val=2, tokens=5)],
+        [
+            ledger("read", 28, 26, "mixed", retracted=2),
+            ledger("exact dedup", 26, 25, "mixed", same=1),
+            ledger("near dedup", 25, 24, "mixed", similar=1),
+        ],
+        [ledger("sets mixed_pretrain", 10, 0, off=10), ledger("sets mixed_sft", 14, 14)],
+        [cut(ledger("export mixed_sft", 14, 13, long=1), 15)],
+        [DataSet(name="mixed_sft", stage="sft", train=12, val=3, tokens=5)],
     )
-    assert (flow.unique, flow.train, flow.val) == (24, 11, 2)
+    assert (flow.unique, flow.train, flow.val, flow.cut) == (24, 12, 3, 2)
     assert flow.dropped == {
         "convert": {"broken": 2},
-        "deduplicate": {"retracted or duplicate": 4},
-        "export": {"long": 1, STAGE_OFF: 10},
+        "clean": {"retracted": 2},
+        "deduplicate": {"same": 1, "similar": 1},
+        "chunk": {"off": 10},
+        "export": {"long": 1},
     }
 
 

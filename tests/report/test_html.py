@@ -108,7 +108,7 @@ def test_the_charts_show_the_figures(run_dir: Path) -> None:
         "trained on",
         "held out",
         "rejected in conversion",
-        "duplicate or unused",
+        "duplicate",
         "out in the export",
     ]
     for number in range(7):

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,19 +94,25 @@ def test_nothing_fails_where_everything_passed(run_dir: Path) -> None:
             "dataset/ledger.json",
             lambda rows: rows[0].update({"in": 120, "out": 119}),
             "no row is lost between steps",
-            "split pubmed gave 128 rows, export pubmed took 120",
+            "sets pubmed gave 128 rows, export pubmed took 120",
         ),
         (
-            "split/ledger.json",
+            "sets/ledger.json",
             lambda rows: rows.pop(3),
             "no row is lost between steps",
-            "exact dedup gave 795 rows, split took 759",
+            "chunk of docx gave 36 rows, the sets took 0",
         ),
         (
-            "deduplicated/ledger.json",
-            lambda rows: rows[0].update({"in": 825, "out": 825}),
+            "curated/ledger.json",
+            lambda rows: rows[0].update({"in": 131, "out": 131}),
             "no row is lost between steps",
-            "conversion gave 826 rows, select took 825; select gave 825 rows, exact dedup took 826",
+            "conversion of pubmed gave 132 rows, curation took 131; read of pubmed gave 131 rows, clean took 132",
+        ),
+        (
+            "curated/ledger.json",
+            lambda rows: rows[8].update(pieces=130),
+            "no row is lost between steps",
+            "chunk of pubmed gave 130 rows, the sets took 128",
         ),
     ],
 )
@@ -139,3 +146,15 @@ def test_a_gate_that_is_not_enforced_is_told_but_decides_nothing(run_dir: Path, 
     report = build_report(run_dir)
     assert not report.passed
     assert f"Failed: 1 of {len(report.gates)} gates" in (run_dir / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_run_that_takes_a_dataset_converts_nothing(run_dir: Path, change: Change) -> None:
+    shutil.rmtree(run_dir / "convert")
+    change("plan.json", lambda plan: plan.update(sources={}, dataset="/home/datasets/medical/3"))
+    report = build_report(run_dir)
+    assert report.passed
+    assert {gate.name: gate.detail for gate in report.gates}["the dataset is taken"] == "/home/datasets/medical/3"
+    flow = next(flow for flow in report.sources if flow.source == "pubmed")
+    assert (flow.raw, flow.converted, flow.unique) == (132, 132, 128)
+    (run_dir / "curated" / "ledger.json").unlink()
+    assert failed(run_dir)["the dataset is taken"] == "/home/datasets/medical/3: not run"

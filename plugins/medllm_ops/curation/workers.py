@@ -18,6 +18,11 @@ Run: TypeAlias = Callable[[Callable[[Job], Any], Sequence[Job]], list[Any]]
 """Calls a function of a module for each job; jobs and results are JSON. Results come in the order of the jobs."""
 
 
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def workers(count: int, runner: Runner = "local") -> Iterator[Run]:
     """Open ``count`` workers for the time of the block.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -205,21 +205,14 @@ class _Writer:
                 yield number, orjson.loads(line)["id"]
 
 
-def convert_source(
-    source: str, files: Sequence[str], output_dir: str, sample: int = 0, corpus: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def convert_source(source: str, files: Sequence[str], output_dir: str, sample: int = 0) -> dict[str, Any]:
     """Convert one source by its name; see :func:`convert`.
 
-    :param corpus: ``{"url", "version"}``: take its records from the corpus instead of ``files``.
     :return: ``{"directory", "step", "in", "out", "dropped"}``.
     :raises MedllmError: if not one record came out.
     """
-    from medllm_ops.datasets.from_corpus import take_from_corpus
     from medllm_ops.sources import UNRECOGNISED, get_source
 
-    if corpus:
-        ledger = take_from_corpus(corpus["url"], corpus["version"], source, Path(output_dir), sample)
-        return {"directory": output_dir, **ledger.to_row()}
     conversion = convert(get_source(source), [Path(path) for path in files], Path(output_dir), sample)
     ledger = conversion.ledger
     if not ledger.rows_out and source != UNRECOGNISED:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, Protocol, TypeAlias
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import file_hash, make_once, read_json, read_json_lines, write_json, write_json_lines
+from medllm_ops.files import file_hash, make_once, read_json, read_json_lines, to_json_line, write_json, write_whole
 from medllm_ops.records import LedgerEntry
 
 TOO_LONG = "longer than max_length"
 NOT_ENCODABLE = "refused by the template"
 ONE_SIDE_EMPTY = "set without rows on both sides"
 SIDES = ("train", "val")
+_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,63 +43,165 @@ class TokenCounts:
 
 # From files and the stage that trains on each to counts by the model's own tokenizer and template.
 TokenCounter: TypeAlias = Callable[[Mapping[Path, str]], TokenCounts]
+Row: TypeAlias = dict[str, Any]
+# The pieces of a row, and the tokens of each.
+Fitting: TypeAlias = tuple[list[Row], list[int]]
+
+
+class Cut(Protocol):
+    """What becomes of rows that are too long."""
+
+    def __call__(self, rows: Sequence[Row], limit: int) -> Iterable[list[Row]]:
+        """The pieces of each row, each of at most ``limit`` tokens; none if it cannot be cut or shortened."""
 
 
 def export(
-    source: Path, sets: Mapping[str, SetSettings], count_tokens: TokenCounter, out: Path, context: Any = None
+    source: Path,
+    sets: Mapping[str, SetSettings],
+    count_tokens: TokenCounter,
+    cut: Cut,
+    out: Path,
+    context: Any = None,
 ) -> dict[str, Any]:
-    """Write ``out/train`` and ``out/val`` from the split rows, whole or not at all, and return the manifest.
+    """Write ``out/train`` and ``out/val`` from the sets, whole or not at all, and return the manifest.
 
-    A set whose rows do not reach both sides is left out, counted: without validation nobody sees what it does.
+    A row longer than the model takes is cut or shortened, and counted again. A set whose rows do not reach both sides
+    is left out, counted: without validation nobody sees what it does.
 
     :param source: a folder with ``train/<set>.jsonl`` and ``val/<set>.jsonl``.
-    :param context: what else decides the counts (the model, the template), as JSON.
+    :param context: what else decides the counts and the cuts (the model, the template), as JSON.
     :raises MedllmError: if a stage is left without any set.
     :raises LedgerError: if the counts do not balance.
     """
     files = {source / side / f"{name}.jsonl": settings.stage for name, settings in sets.items() for side in SIDES}
     inputs = [[path.name, file_hash(path)] for path in files]
     settings_row = {name: [settings.stage, settings.max_length] for name, settings in sets.items()}
-    make_once(out, [inputs, settings_row, context], lambda folder: _write(source, sets, count_tokens(files), folder))
+
+    def make(folder: Path) -> None:
+        _Export(source, sets, count_tokens, cut, folder).write(count_tokens(files))
+
+    make_once(out, [inputs, settings_row, context], make)
     return dict(read_json(out / "manifest.json"))
 
 
-def _write(source: Path, sets: Mapping[str, SetSettings], counts: TokenCounts, folder: Path) -> None:
-    manifest: dict[str, Any] = {"sets": {}}
-    ledger: list[dict[str, Any]] = []
-    removed: list[dict[str, Any]] = []
-    for name, settings in sets.items():
-        limit = min(length for length in (settings.max_length, counts.model_maximum, sys.maxsize) if length)
+@dataclass(slots=True)
+class _Export:
+    source: Path
+    sets: Mapping[str, SetSettings]
+    count_tokens: TokenCounter
+    cut: Cut
+    folder: Path
+
+    def write(self, counts: TokenCounts) -> None:
+        """Write everything."""
+        limits = {
+            name: min(length for length in (settings.max_length, counts.model_maximum, sys.maxsize) if length)
+            for name, settings in self.sets.items()
+        }
+        work = self.folder / "work"
+        pieces = self._pieces(counts, limits, work)
+        manifest: dict[str, Any] = {"sets": {}}
+        ledger: list[dict[str, Any]] = []
+        with (self.folder / "removed.jsonl").open("wb") as removed:
+            for name, settings in self.sets.items():
+                figures, row = self._set(name, limits[name], counts, pieces, removed)
+                ledger.append(row)
+                if figures:
+                    manifest["sets"][name] = {"stage": settings.stage, **figures}
+        shutil.rmtree(work, ignore_errors=True)
+        _check_stages(self.sets, manifest, ledger)
+        write_json(self.folder / "ledger.json", ledger)
+        write_json(self.folder / "manifest.json", manifest)
+
+    def _pieces(self, counts: TokenCounts, limits: Mapping[str, int], work: Path) -> dict[Path, Iterator[Fitting]]:
+        """For each file, what its rows that are too long were cut into, in their order, with its tokens."""
+        made: dict[Path, tuple[Path, list[int]]] = {}
+        stages: dict[Path, str] = {}
+        for path, lengths in counts.by_file.items():
+            limit = limits[path.stem]
+            if not any(length > limit for length in lengths):
+                continue
+            made[path] = work / path.parent.name / path.name, []
+            rows = (row for row, length in zip(read_json_lines(path), lengths, strict=True) if length > limit)
+            with write_whole(made[path][0]) as file:
+                while batch := list(islice(rows, _BATCH)):
+                    for parts in self.cut(batch, limit):
+                        made[path][1].append(len(parts))
+                        file.writelines(map(to_json_line, parts))
+            if any(made[path][1]):
+                stages[made[path][0]] = self.sets[path.stem].stage
+        tokens = self.count_tokens(stages).by_file if stages else {}
+        return {path: _grouped(draft, numbers, tokens.get(draft, [])) for path, (draft, numbers) in made.items()}
+
+    def _set(
+        self,
+        name: str,
+        limit: int,
+        counts: TokenCounts,
+        pieces: Mapping[Path, Iterator[Fitting]],
+        removed: IO[bytes],
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Write one set; its figures, none if it is left out, and its row of the ledger."""
         entry = LedgerEntry(f"export {name}")
-        kept: dict[str, list[dict[str, Any]]] = {}
+        validating: list[str] = []
+        rows_of = {"train": 0, "val": 0}
         tokens = 0
-        for side in SIDES:
-            path = source / side / f"{name}.jsonl"
-            kept[side] = []
-            for row, length in zip(read_json_lines(path), counts.by_file[path], strict=True):
-                entry.rows_in += 1
-                if reason := NOT_ENCODABLE if length == 0 else TOO_LONG if length > limit else None:
-                    entry.drop(reason)
-                    removed.append({"id": row["id"], "step": entry.step, "reason": reason, "tokens": length})
-                else:
-                    kept[side].append({"id": row["id"], "messages": row["messages"]})
-                    tokens += length if side == "train" else 0
-        if all(kept.values()):
-            paths = {side: folder / side / f"{name}.jsonl" for side in SIDES}
-            rows = {side: write_json_lines(paths[side], kept[side]) for side in SIDES}
-            entry.rows_out = sum(rows.values())
-            hashes = {side: file_hash(path) for side, path in paths.items()}
-            figures = {"stage": settings.stage, "max_length": limit, "tokens": tokens, "hashes": hashes}
-            manifest["sets"][name] = {**figures, **rows}
-        else:
-            for row in [*kept["train"], *kept["val"]]:
-                entry.drop(ONE_SIDE_EMPTY)
-                removed.append({"id": row["id"], "step": entry.step, "reason": ONE_SIDE_EMPTY})
-        ledger.append(entry.check().to_row())
-    _check_stages(sets, manifest, ledger)
-    write_json_lines(folder / "removed.jsonl", removed)
-    write_json(folder / "ledger.json", ledger)
-    write_json(folder / "manifest.json", manifest)
+        paths = {side: self.folder / side / f"{name}.jsonl" for side in SIDES}
+        # Validation first: it is small, and without it no row of training is written.
+        for side in reversed(SIDES):
+            origin = self.source / side / f"{name}.jsonl"
+            with write_whole(paths[side]) as file:
+                for row, length in zip(read_json_lines(origin), counts.by_file[origin], strict=True):
+                    entry.rows_in += 1
+                    parts, lengths = next(pieces[origin]) if length > limit else ([row], [length])
+                    reason = _refusal(lengths, limit)
+                    if not reason and side == "train" and not validating:
+                        reason = ONE_SIDE_EMPTY
+                    if reason:
+                        _drop(entry, row["id"], reason, removed, length)
+                        continue
+                    entry.rows_out += 1
+                    rows_of[side] += len(parts)
+                    if side == "train":
+                        tokens += sum(lengths)
+                    else:
+                        validating.append(row["id"])
+                    file.writelines(to_json_line({"id": each["id"], "messages": each["messages"]}) for each in parts)
+        if not rows_of["train"]:
+            entry.rows_out -= len(validating)
+            for record_id in validating:
+                _drop(entry, record_id, ONE_SIDE_EMPTY, removed)
+        if not entry.rows_out:
+            for path in paths.values():
+                path.unlink()
+            return {}, _ledger_row(entry, 0)
+        hashes = {side: file_hash(path) for side, path in paths.items()}
+        figures = {"max_length": limit, "tokens": tokens, "hashes": hashes, **rows_of}
+        return figures, _ledger_row(entry, sum(rows_of.values()))
+
+
+def _refusal(lengths: Sequence[int], limit: int) -> str:
+    """Why the pieces of a row, of so many tokens each, do not go on; empty if they do."""
+    if not all(lengths):
+        return NOT_ENCODABLE
+    return TOO_LONG if not lengths or max(lengths) > limit else ""
+
+
+def _drop(entry: LedgerEntry, record_id: str, reason: str, removed: IO[bytes], tokens: int | None = None) -> None:
+    entry.drop(reason)
+    told = {"id": record_id, "step": entry.step, "reason": reason}
+    removed.write(to_json_line(told if tokens is None or reason == ONE_SIDE_EMPTY else {**told, "tokens": tokens}))
+
+
+def _ledger_row(entry: LedgerEntry, pieces: int) -> dict[str, Any]:
+    row = entry.check().to_row()
+    return row if pieces == entry.rows_out else {**row, "pieces": pieces}
+
+
+def _grouped(path: Path, numbers: Sequence[int], tokens: Sequence[int]) -> Iterator[Fitting]:
+    rows, lengths = read_json_lines(path), iter(tokens)
+    for number in numbers:
+        yield list(islice(rows, number)), list(islice(lengths, number))
 
 
 def _check_stages(sets: Mapping[str, SetSettings], manifest: dict[str, Any], ledger: list[dict[str, Any]]) -> None:

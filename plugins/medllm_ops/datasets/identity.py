@@ -58,12 +58,17 @@ def identity_rows(path: Path, identity: Identity) -> list[dict[str, Any]]:
     return rows
 
 
+def rank(row: dict[str, Any], seed: int) -> str:
+    """What decides whether a row is drawn: the lowest are."""
+    return text_hash(f"{seed}:{row['id']}")
+
+
 def draw(rows: Sequence[dict[str, Any]], count: int, seed: int) -> list[dict[str, Any]]:
     """Draw ``count`` rows by the hash of seed and id, so that the order of ``rows`` does not matter.
 
     Where there are fewer rows, all of them come again, each time under an id of its own, until the count is met.
     """
-    ranked = sorted(rows, key=lambda row: text_hash(f"{seed}:{row['id']}"))
+    ranked = sorted(rows, key=lambda row: rank(row, seed))
     drawn = []
     for number in range(count if ranked else 0):
         turn, index = divmod(number, len(ranked))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from airflow.sdk import BaseOperator, Context
@@ -18,10 +18,9 @@ class DatasetConvertOperator(BaseOperator):
     :param files: paths of its raw files, in order. (templated)
     :param output_dir: the folder to make, whole or not at all. (templated)
     :param sample: the most records to keep, drawn by a stable hash; 0 keeps all. (templated)
-    :param corpus: ``{"url", "version"}``: take its records from the corpus instead of ``files``. (templated)
     """
 
-    template_fields: Sequence[str] = ("source", "files", "output_dir", "sample", "corpus")
+    template_fields: Sequence[str] = ("source", "files", "output_dir", "sample")
 
     def __init__(
         self,
@@ -30,7 +29,6 @@ class DatasetConvertOperator(BaseOperator):
         files: Sequence[str],
         output_dir: str,
         sample: int | str = 0,
-        corpus: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -38,12 +36,11 @@ class DatasetConvertOperator(BaseOperator):
         self.files = files
         self.output_dir = output_dir
         self.sample = sample
-        self.corpus = corpus
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Convert, and return the ledger."""
         from medllm_ops.datasets.convert import convert_source
 
-        result = convert_source(self.source, self.files, self.output_dir, int(self.sample), self.corpus)
+        result = convert_source(self.source, self.files, self.output_dir, int(self.sample))
         self.log.info("%s: %d in, %d out, dropped %s", self.source, result["in"], result["out"], result["dropped"])
         return result

@@ -9,7 +9,18 @@ from airflow.sdk import Param
 from medllm_ops.parameters import Parameters
 
 _SECTIONS = {
-    "Data": ("raw", "corpus", "sources", "rows_per_source"),
+    "Data": (
+        "raw",
+        "corpus",
+        "dataset",
+        "sources",
+        "rows_per_source",
+        "curation",
+        "evalsets",
+        "allow_licences",
+        "max_retracted_share",
+        "on_retracted",
+    ),
     "Model and training": (
         "model",
         "recipe",

@@ -14,10 +14,31 @@ def corpus_asset(source: str) -> Asset:
     return Asset(name=f"corpus_{source}", group="medllm_corpus")
 
 
-def assets_of(sources: str) -> AssetAny | None:
-    """Any of the assets of these sources, given with commas between them; ``None`` for none."""
-    names = [name.strip() for name in sources.split(",") if name.strip()]
-    return AssetAny(*map(corpus_asset, names)) if names else None
+def dataset_asset(name: str) -> Asset:
+    """The asset that stands for the newest version of a dataset."""
+    return Asset(name=f"dataset_{name}", group="medllm_dataset")
+
+
+DATASET_PREFIX = "dataset:"
+
+
+def assets_of(names: str) -> AssetAny | None:
+    """Any of these assets, given with commas between them: sources, and ``dataset:NAME``; ``None`` for none."""
+    assets = [
+        dataset_asset(name.removeprefix(DATASET_PREFIX)) if name.startswith(DATASET_PREFIX) else corpus_asset(name)
+        for name in (part.strip() for part in names.split(","))
+        if name
+    ]
+    return AssetAny(*assets) if assets else None
+
+
+def newest_of(names: str) -> dict[str, str]:
+    """What a run takes by default that one of these assets started: the first dataset among them, or the corpus."""
+    parts = [part.strip() for part in names.split(",") if part.strip()]
+    datasets = [name.removeprefix(DATASET_PREFIX) for name in parts if name.startswith(DATASET_PREFIX)]
+    if datasets:
+        return {"dataset": datasets[0]}
+    return {"corpus": "latest"} if parts else {}
 
 
 CORPUS = AssetAlias("medllm_corpus")

@@ -16,7 +16,7 @@ from medllm_ops.operators.timings import record_timings
 class ChainStepOperator(BaseOperator):
     """Runs one step of :mod:`medllm_ops.chain` on a run that was planned; returns its small JSON.
 
-    :param step: the step's name, such as ``deduplicate`` or ``evaluate``.
+    :param step: the step's name, such as ``curate`` or ``evaluate``.
     :param run_dir: the run's folder. (templated)
     """
 

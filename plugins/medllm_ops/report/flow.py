@@ -77,7 +77,7 @@ def source_flows(
                 train=sum(each.train for each in own_data) if sets else None,
                 val=sum(each.val for each in own_data) if sets else None,
                 dropped={step: reasons for step, reasons in dropped.items() if any(reasons.values())},
-                cut=sum(row.given - row.rows_out for row in [*own_curate, *own_sets]),
+                cut=sum(row.given - row.rows_out for row in [*own_curate, *own_sets, *own_export]),
             )
         )
     return flows

@@ -137,7 +137,7 @@ class LedgerRow(Part):
     """The counts of one step, in rows: ``in`` = ``out`` + the sum of ``dropped``, which is by reason.
 
     ``source`` is the one that the row counts, where a step has a row for each. A step that cuts rows into pieces gives
-    ``pieces`` instead of ``out`` rows.
+    ``pieces`` instead of ``out`` rows, and may have ``shortened`` some.
     """
 
     step: str
@@ -146,6 +146,7 @@ class LedgerRow(Part):
     rows_out: NonNegativeInt = Field(alias="out")
     dropped: dict[str, NonNegativeInt]
     pieces: NonNegativeInt | None = None
+    shortened: NonNegativeInt | None = None
 
     @property
     def given(self) -> int:

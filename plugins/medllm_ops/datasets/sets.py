@@ -1,0 +1,181 @@
+"""From a curated dataset to the sets of each stage, the identity set among them."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any, Final, TypeAlias
+
+from medllm_ops.datasets.identity import SET_NAME, Identity, identity_rows, mix, rank
+from medllm_ops.errors import MedllmError
+from medllm_ops.files import (
+    file_hash,
+    make_once,
+    read_json_lines,
+    text_hash,
+    to_json_line,
+    write_json,
+    write_json_lines,
+)
+from medllm_ops.records import LedgerEntry
+
+STEP: Final = "sets"
+STAGE_OFF: Final = "its stage is off"
+NO_STAGE: Final = "no stage trains on preference pairs"
+SIDES: Final = ("train", "val")
+
+Row: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySettings:
+    """How the self-cognition set is made.
+
+    :param rows: rows with placeholders; :param identity: what goes into them.
+    :param identity_rows: how many of them, over both sides; ``instruction_rows`` likewise.
+    :param val_share: the share of both for validation.
+    :param instruction_sets: the sources that the instruction rows are drawn from, those of them that the run has; none
+        named means all of instruction tuning.
+    """
+
+    rows: Path
+    identity: Identity
+    identity_rows: int
+    instruction_rows: int
+    val_share: float
+    seed: int
+    instruction_sets: tuple[str, ...] = ()
+
+
+def stage_of(row: Mapping[str, Any]) -> str:
+    """The stage that trains on a record: ``pretrain`` for a text, ``sft`` for a dialogue, ``dpo`` for a preference."""
+    if "rejected_response" in row:
+        return "dpo"
+    return "pretrain" if [message["role"] for message in row["messages"]] == ["assistant"] else "sft"
+
+
+def arrange(
+    curated: Path, sources: Collection[str], stages: Collection[str], identity: IdentitySettings | None, out: Path
+) -> None:
+    """Write ``out/train`` and ``out/val``, one file for each set, whole or not at all.
+
+    A source whose rows train two stages makes two sets, ``<source>_<stage>``. ``out`` gets ``sets.json`` (set name to
+    stage), ``removed.jsonl`` and ``ledger.json`` beside them.
+
+    :param curated: what curation left: ``train/<source>.jsonl``, ``val/<source>.jsonl``, ``manifest.json``.
+    :param sources: those to take of it.
+    :param stages: the stages that are on; rows of others are left out, and counted.
+    """
+    settings = repr(replace(identity, rows=Path(identity.rows.name))) if identity else ""
+    files = [curated / "manifest.json", *([identity.rows] if identity else [])]
+    inputs = [[file_hash(path) for path in files], sorted(sources), sorted(stages), settings]
+    make_once(out, inputs, lambda folder: _write(curated, sources, stages, identity, folder))
+
+
+def _write(
+    curated: Path, sources: Collection[str], stages: Collection[str], identity: IdentitySettings | None, folder: Path
+) -> None:
+    sets: dict[str, str] = {}
+    names: dict[str, list[str]] = {}
+    ledger: list[Row] = []
+    with (folder / "removed.jsonl").open("wb") as removed:
+        for source in sorted(sources):
+            made = _Source(source, stages, folder, removed)
+            for side in SIDES:
+                made.add(curated / side / f"{source}.jsonl", side)
+            own = made.finish()
+            names[source] = list(own)
+            sets |= own
+            ledger += [entry.check().to_row() for entry in made.entries.values()]
+    if identity:
+        ledger.append(_identity_set(identity, sets, names, folder))
+        sets[SET_NAME] = SET_NAME
+    write_json(folder / "sets.json", sets)
+    write_json(folder / "ledger.json", ledger)
+
+
+@dataclass(slots=True)
+class _Source:
+    """Writes the rows of one source, stage by stage."""
+
+    name: str
+    stages: Collection[str]
+    folder: Path
+    removed: IO[bytes]
+    entries: dict[str, LedgerEntry] = field(default_factory=dict)
+
+    def add(self, path: Path, side: str) -> None:
+        """Take the rows of one side."""
+        (self.folder / side).mkdir(exist_ok=True)
+        with ExitStack() as stack:
+            files: dict[str, IO[bytes]] = {}
+            for row in read_json_lines(path):
+                stage = stage_of(row)
+                entry = self.entries.setdefault(stage, LedgerEntry(f"{STEP} {self.name}_{stage}"))
+                entry.rows_in += 1
+                if stage not in self.stages:
+                    reason = NO_STAGE if stage == "dpo" else STAGE_OFF
+                    entry.drop(reason)
+                    self.removed.write(to_json_line({"id": row["id"], "step": STEP, "reason": reason}))
+                    continue
+                entry.rows_out += 1
+                if stage not in files:
+                    files[stage] = stack.enter_context(self._draft(side, stage).open("wb"))
+                files[stage].write(to_json_line({"id": row["id"], "messages": row["messages"]}))
+
+    def _draft(self, side: str, stage: str) -> Path:
+        return self.folder / side / f"{self.name}.{stage}.part"
+
+    def finish(self) -> dict[str, str]:
+        """Give the files their names, and return the sets: name to stage."""
+        sets = {}
+        for stage, entry in sorted(self.entries.items()):
+            name = self.name if len(self.entries) == 1 else f"{self.name}_{stage}"
+            entry.step = f"{STEP} {name}"
+            if stage in self.stages:
+                sets[name] = stage
+                for side in SIDES:
+                    draft = self._draft(side, stage)
+                    draft.touch()
+                    draft.rename(draft.with_name(f"{name}.jsonl"))
+        return sets
+
+
+def _identity_set(
+    settings: IdentitySettings, sets: Mapping[str, str], names: Mapping[str, list[str]], folder: Path
+) -> Row:
+    """Write the identity rows of each side, mixed with instruction rows of the same side."""
+    own = identity_rows(settings.rows, settings.identity)
+    if len(own) < len(SIDES):
+        raise MedllmError(f"{settings.rows} has {len(own)} rows: training and validation need one each at least")
+    ranked = sorted(own, key=lambda row: text_hash(f"split:{row['id']}"))
+    held_out = min(max(1, round(len(own) * settings.val_share)), len(own) - 1)
+    wanted = settings.instruction_sets
+    chosen = [name for source in wanted for name in names.get(source, ())]
+    if wanted and not chosen:
+        raise MedllmError(f"self-cognition mixes in rows of {', '.join(wanted)}, but this run has none of them")
+    if not wanted:
+        chosen = [name for name, stage in sets.items() if stage == "sft"]
+    entry = LedgerEntry(f"{STEP} {SET_NAME}")
+    for side, share in (("train", 1 - settings.val_share), ("val", settings.val_share)):
+        counts = (round(settings.identity_rows * share), round(settings.instruction_rows * share))
+        files = [folder / side / f"{name}.jsonl" for name in chosen]
+        rows = mix(
+            ranked[held_out:] if side == "train" else ranked[:held_out],
+            _lowest((row for path in files for row in read_json_lines(path)), counts[1], settings.seed),
+            counts,
+            settings.seed,
+        )
+        entry.rows_in += len(rows)
+        entry.rows_out += write_json_lines(
+            folder / side / f"{SET_NAME}.jsonl", ({"id": row["id"], "messages": row["messages"]} for row in rows)
+        )
+    return entry.check().to_row()
+
+
+def _lowest(rows: Iterable[Row], count: int, seed: int) -> list[Row]:
+    """The rows that a draw of so many takes: of millions, only those are held."""
+    return heapq.nsmallest(count, rows, key=lambda row: rank(row, seed))
