@@ -19,7 +19,7 @@ from medllm_ops.datasets.store import SIDES, find_dataset
 from medllm_ops.datasets.verify import verify
 
 dataset_app = typer.Typer(no_args_is_help=True, help=__doc__)
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False)
 
 EXIT_WRONG = 1
 
@@ -102,16 +102,15 @@ def show(dataset: Which, as_json: AsJson = False) -> None:
         for name, taken in corpus.get("unfinished", {}).items():
             console.print(f"  a refresh of {name} went on: it is there as of version {taken}")
     for item in manifest.get("evalsets", []):
-        console.print(
-            f"evaluation set {item['name']}: {item['items']:,} items" if isinstance(item, dict) else f"{item}"
-        )
+        console.print(f"evaluation set {item['name']}: {item['items']:,} items", soft_wrap=True)
     console.print(f"content {manifest.get('content', '')}, in {found.directory}", soft_wrap=True)
 
 
 def _tell(dataset: store.Dataset) -> None:
     """Rows and records by source, and licences."""
     manifest = dataset.manifest
-    table = Table("source", "train", "val", "records", "licences", box=None)
+    table = Table("source", "train", "val", "records", box=None)
+    table.add_column("licences", overflow="fold")
     for name, figures in manifest["sources"].items():
         licences = figures.get("licences", {}).items()
         told = ", ".join(f"{licence or 'unknown'}: {rows:,}" for licence, rows in licences)

@@ -14,7 +14,7 @@ from medllm_ops.errors import MedllmError
 from medllm_ops.lineage.runs import find_run, run_of_model
 from medllm_ops.lineage.trace import Trace, Withdrawn, trace, withdrawn
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False)
 
 EXIT_BEYOND = 1
 _SHOWN = 20
@@ -81,16 +81,18 @@ def _tell_trace(found: Trace) -> None:
     where = f"corpus {found.corpus}, version {found.corpus_version}"
     if life := found.life:
         state = "alive" if life.alive else "gone"
-        console.print(f"{found.id}: {state}{', retracted' if life.retracted else ''} in {where} ({life.source})")
+        console.print(
+            f"{found.id}: {state}{', retracted' if life.retracted else ''} in {where} ({life.source})", soft_wrap=True
+        )
         spans = (f"{begin} – {'now' if end is None else end}" for begin, end in life.lived)
-        console.print(f"lived in the corpus's versions {', '.join(spans) or 'none'}")
+        console.print(f"lived in the corpus's versions {', '.join(spans) or 'none'}", soft_wrap=True)
         table = Table("corpus", "date", "event", "version", "raw file", box=None)
         for fact in life.facts:
             version = f"{'' if fact.is_first else '≤ '}{fact.corpus_version}"
             table.add_row(version, fact.date, fact.event, str(fact.version), fact.file)
         console.print(table)
     else:
-        console.print(f"{found.id}: {where} never had it")
+        console.print(f"{found.id}: {where} never had it", soft_wrap=True)
     for place in found.places:
         if place.side:
             console.print(f"dataset {place.dataset}: {place.side} ({place.source})", soft_wrap=True)
@@ -103,7 +105,7 @@ def _tell_trace(found: Trace) -> None:
         for path in use.models.values():
             console.print(f"  model {path}", soft_wrap=True)
         for service in use.services:
-            console.print(f"  [bold]served[/] as {service.name} at {service.url}", soft_wrap=True)
+            console.print(f"  served as {service.name} at {service.url}", soft_wrap=True)
     if not found.places:
         console.print("no dataset has it")
 
