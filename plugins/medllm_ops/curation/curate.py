@@ -52,7 +52,7 @@ def curate(
     check_files(evalsets)
     decisive = [
         settings.model_dump(mode="json"),
-        [[path.name, file_hash(path)] for path in sorted(evalsets)],
+        [[path.name, file_hash(path)] for path in sorted(evalsets, key=lambda path: path.name)],
         tokenizer_hash(Path(settings.chunk.tokenizer)) if settings.chunk.tokenizer else None,
         context,
     ]
