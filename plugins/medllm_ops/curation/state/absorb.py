@@ -14,9 +14,19 @@ import pyarrow as pa
 
 from medllm_ops.curation.duplicates.result import SAME_ID, Duplicates
 from medllm_ops.curation.segment import Segment
-from medllm_ops.curation.state.segment import Index, Standing
+from medllm_ops.curation.state.segment import Index, Standing, give_back
 from medllm_ops.curation.state.sides import Codes, Members, cluster_sides
-from medllm_ops.curation.state.tables import BATCH, DELETED, GONE, LINE_BITS, NOT_GIVEN, Side, fetch, index_ids
+from medllm_ops.curation.state.tables import (
+    BATCH,
+    DELETED,
+    GONE,
+    LINE_BITS,
+    NOT_GIVEN,
+    Side,
+    drop_indices,
+    fetch,
+    make_indices,
+)
 from medllm_ops.curation.state.verdicts import CONFLICT, KINDS, OUTCOMES, Verdicts, read_verdicts
 
 _ROW: Final = (
@@ -56,10 +66,11 @@ def take_in(database: sqlite3.Connection, arrival: Arrival, val_share: Callable[
     The cost is in proportion to the segment and the clusters that it touches.
     """
     verdicts = read_verdicts(arrival.found, arrival.index, arrival.lines)
+    give_back()
     new = database.execute("SELECT 1 FROM rows LIMIT 1").fetchone() is None
     side = np.zeros(len(verdicts.kind), np.uint8)
     if new:
-        database.execute("DROP INDEX IF EXISTS rows_by_id")
+        drop_indices(database)
     else:
         _touch(database, arrival, verdicts)
         _tally(database, -1)
@@ -72,7 +83,7 @@ def take_in(database: sqlite3.Connection, arrival: Arrival, val_share: Callable[
     _write(database, arrival, verdicts, side, new)
     _update(database, verdicts, side)
     if new:
-        index_ids(database)
+        make_indices(database)
         _tally(database, 1, "rows")
     else:
         _tally(database, 1)

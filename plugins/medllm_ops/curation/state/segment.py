@@ -66,6 +66,10 @@ class Index:
         column = pq.read_table(self._path, columns=[name]).column(0)
         return column.unify_dictionaries().combine_chunks() if pa.types.is_dictionary(column.type) else whole(column)
 
+    def ids(self) -> pa.ChunkedArray:
+        """The ids, as they are in the file: in one array they would be there twice for a moment."""
+        return pq.read_table(self._path, columns=["id"]).column(0)
+
     def numbers(self, name: str) -> npt.NDArray[Any]:
         """A column of numbers; 0 where there is none."""
         numbers: npt.NDArray[Any] = pc.fill_null(self.column(name), 0).to_numpy()
@@ -77,6 +81,11 @@ class Index:
         for batch in pq.ParquetFile(self._path).iter_batches(batch_size=size, columns=list(columns)):
             yield first, batch
             first += batch.num_rows
+
+
+def give_back() -> None:
+    """Have Arrow give the system back what it keeps for later: as much as it ever held."""
+    pa.default_memory_pool().release_unused()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +110,13 @@ def standing(index: Index, retracted: tuple[str, str]) -> Standing:
 
     :param retracted: the step and the reason of a line that retracts its id.
     """
-    ids = index.column("id")
     going = index.column("step").is_null().to_numpy(zero_copy_only=False)
+    ids = index.ids()
     every = ids.filter(pa.array(~going))
     dropped = pc.unique(every)
     if not len(dropped):
         return Standing(going, dropped)
-    both = pc.unique(ids.filter(pa.array(going)).filter(pc.is_in(ids.filter(pa.array(going)), dropped)))
+    both = pc.unique(ids.filter(pc.and_(pa.array(going), pc.is_in(ids, dropped))))
     several = pa.array([], pa.string())
     if len(dropped) < len(every):
         counts = pc.value_counts(every)
@@ -115,8 +124,10 @@ def standing(index: Index, retracted: tuple[str, str]) -> Standing:
     contested = pa.concat_arrays([both, several])
     if not len(contested):
         return Standing(going, dropped)
-    lines = np.flatnonzero(~going & pc.is_in(ids, contested).to_numpy(zero_copy_only=False))
-    return _choose(index, lines, ids.take(pa.array(lines)), going, dropped, frozenset(both.to_pylist()), retracted)
+    lines = np.flatnonzero(~going & pc.is_in(ids, contested).to_numpy())
+    return _choose(
+        index, lines, whole(ids.take(pa.array(lines))), going, dropped, frozenset(both.to_pylist()), retracted
+    )
 
 
 def _choose(

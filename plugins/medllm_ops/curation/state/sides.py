@@ -5,7 +5,7 @@ ms-swift's own splitter put 99 % of a validation file into training (modelscope/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import xxhash
 
 from medllm_ops.curation.duplicates.hashes import Bytes, Indices
-from medllm_ops.curation.state.tables import Side
+from medllm_ops.curation.state.tables import BATCH, Side
 
 Codes: TypeAlias = npt.NDArray[np.uint8]
 Counts: TypeAlias = Mapping[tuple[str, int], int]
@@ -67,8 +67,7 @@ def cluster_sides(
     # From the end, so that of several the first one counts.
     kept = np.flatnonzero(members.kept)[::-1]
     of_set[members.cluster[kept]] = members.source[kept]
-    # numpy's strings end at the last byte that is not zero.
-    hashes = np.array([_hash(bytes(name).ljust(16, b"\0")) for name in names[new].tolist()], np.uint64)
+    hashes = np.fromiter(map(_hash, _each(names, new)), np.uint64, len(new))
     limits = np.array([int(val_share(source) * _RANGE) for source in sources], np.uint64)
     found[new] = np.where(hashes < limits[of_set[new]], Side.VAL, Side.TRAIN)
     side = np.where(members.side == Side.UNKNOWN, found[members.cluster], members.side)
@@ -87,6 +86,13 @@ def cluster_sides(
         else:
             found[new[ours][np.argmax(hashes[ours])]] = Side.TRAIN
     return found
+
+
+def _each(names: Bytes, chosen: Indices) -> Iterator[bytes]:
+    """Some names; all at once, they would take a hundred bytes each."""
+    for first in range(0, len(chosen), BATCH):
+        # numpy's strings end at the last byte that is not zero.
+        yield from (bytes(name).ljust(16, b"\0") for name in names[chosen[first : first + BATCH]].tolist())
 
 
 def _hash(name: bytes) -> int:

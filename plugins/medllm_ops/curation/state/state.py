@@ -35,7 +35,7 @@ from medllm_ops.curation.state.listing import (
     removed_rows,
     with_lines,
 )
-from medllm_ops.curation.state.segment import Index, standing
+from medllm_ops.curation.state.segment import Index, give_back, standing
 from medllm_ops.curation.state.tables import GONE, broken, connect, mark, reading, set_mark, to_disk, transaction
 from medllm_ops.curation.workers import Runner
 from medllm_ops.errors import MedllmError
@@ -154,6 +154,7 @@ class CurationState:
                 raise MedllmError(f"segment {folder.name} has only some of the rows, and {reason}")
             index = Index(segment.index)
             lines = standing(index, (READ, RETRACTED))
+            give_back()
             gone = missing(self._database, index) if full else sorted(set(segment.gone))
             found = self._duplication.find(self._database, segment, lines, gone, self._of_duplicates(), full)
             if self._persistent:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from medllm_ops.curation.duplicates.hashes import Bytes, as_bytes, numbered, whole
 from medllm_ops.curation.duplicates.result import EXACT, KEPT, NEAR, REASONS, SAME_ID, STEPS, Duplicates
-from medllm_ops.curation.state.segment import Index, Standing
+from medllm_ops.curation.state.segment import Index, Standing, give_back
 from medllm_ops.curation.state.tables import BATCH
 from medllm_ops.errors import MedllmError
 
@@ -88,6 +88,7 @@ def read_verdicts(found: Duplicates, index: Index, lines: Standing) -> Verdicts:
     source = pc.fill_null(sets.indices, -1).to_numpy().astype(np.int32)
     sources = sets.dictionary.to_pylist()
     of_line = _lines(index, lines, source, sources, whole(_column(found, "position")))
+    give_back()
     cluster, _, names = numbered(as_bytes(_column(found, "cluster")))
     removed = (kind > 0) & (kind < CONFLICT)
     number = np.where(removed, np.cumsum(removed) - 1, -1).astype(np.int32)
