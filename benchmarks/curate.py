@@ -7,8 +7,9 @@ planted, 5 % borderline negatives), and an evaluation set of which every 500th r
 
 * for each phase seconds, CPU seconds of all processes, rows per CPU second, how many cores it kept busy, and the peak
   memory of all processes together (what each holds for itself; mapped files are the system's);
-* what the larger run takes more for each row more: bytes of memory, and time against the rows;
-* what follows from both for 40 million rows on 24 GiB;
+* what the larger run takes more for each row more: bytes of memory, and how much faster than the rows time and CPU
+  seconds grow (1: as fast);
+* what follows for 40 million rows on 24 GiB: memory, where it grows on as between the two sizes, and CPU hours;
 * a reference of the same run: ``orjson`` alone, each line read and written again by one process;
 * what became of the planted truth, and whether the counts balance.
 """
@@ -210,17 +211,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
         small = run(chosen.small, chosen, Path(folder))
         large = run(chosen.rows, chosen, Path(folder))
-    more = chosen.rows - chosen.small
-    print(f"\nfrom {chosen.small:,} to {chosen.rows:,} rows")
-    for name in large:
-        growth = (large[name]["peak"] - small[name]["peak"]) / more
-        ratio = large[name]["s"] / small[name]["s"] / (chosen.rows / chosen.small)
-        far = large[name]["peak"] + growth * (FAR - chosen.rows)
-        hours = (large[name]["s"] + (large[name]["s"] - small[name]["s"]) / more * (FAR - chosen.rows)) / 3600
-        print(
-            f"{name:<32}{growth:>7.0f} bytes a row, time grows {ratio:.2f} times as fast as the rows; "
-            f"{FAR:,} rows: {far / 2**30:.1f} of {FAR_GIB} GiB, {hours:.1f} h"
-        )
+    print(f"\nfrom {chosen.small:,} to {chosen.rows:,} rows, and what follows for {FAR:,} on {FAR_GIB} GiB")
+    print(f"{'phase':<32}{'bytes a row':>12}{'time/rows':>11}{'CPU/rows':>10}{'GiB':>7}{'CPU h':>8}")
+    more, times = chosen.rows - chosen.small, chosen.rows / chosen.small
+    for name, after in large.items():
+        before = small[name]
+        growth = (after["peak"] - before["peak"]) / more
+        memory = after["peak"] + max(0.0, growth) * (FAR - chosen.rows)
+        hours = after["cpu s"] * FAR / chosen.rows / 3600
+        wall, cpu = (after[figure] / before[figure] / times for figure in ("s", "cpu s"))
+        print(f"{name:<32}{growth:>12,.0f}{wall:>11.2f}{cpu:>10.2f}{memory / 2**30:>7.1f}{hours:>8.1f}")
 
 
 if __name__ == "__main__":
