@@ -39,6 +39,8 @@ def test_qwens_ranks_count_as_qwens_own_code(qwen_folder: Path) -> None:
         assert tokenizer.counts([text]) == [len(own.encode(text))]
 
     agree()
+    # Composed first, as its own code does.
+    assert tokenizer.counts(["caf" + "e\u0301" * 5]) == tokenizer.counts(["caf" + "\u00e9" * 5])
 
 
 def test_one_that_is_not_byte_level_promises_nothing() -> None:

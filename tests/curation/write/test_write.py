@@ -210,6 +210,13 @@ def test_a_set_on_one_side_is_left_out(known: Known, tmp_path: Path) -> None:
     }  # fmt: skip
     assert ledger(out)["split", "lone"]["dropped"] == {"set without rows on both sides": 1}
     assert set(read_json(out / "manifest.json")["sources"]) == {"made"}
+    # It takes no place in a sample, either.
+    some = write(
+        known([*rows, *(made.row(f"one:{n}", 88000 + n, f"one{n}") for n in range(9))]),
+        tmp_path / "some",
+        chosen(sample={"total": 30}),
+    )
+    assert len(every(some)) == 30
 
 
 def test_long_rows_are_made_fit(known: Known, tmp_path: Path, tokenizer_folder: Path, tokenizer: Tokenizer) -> None:
