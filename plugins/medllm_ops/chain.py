@@ -55,6 +55,7 @@ def curate(run: Run, place: Place) -> dict[str, Any]:
     from medllm_ops.curation.curate import curate as curate_files
     from medllm_ops.curation.settings import read_settings
     from medllm_ops.curation.workers import cores
+    from medllm_ops.report.data.build import build_data_report
 
     decided = read_json(run.plan_file)
     evalsets = [Path(path) for path in run.parameters.evalsets]
@@ -78,7 +79,8 @@ def curate(run: Run, place: Place) -> dict[str, Any]:
         files = [run.converted(name) / "records.jsonl" for name in decided["sources"]]
         settings = read_settings(run.curation_file)
         curate_files(files, run.curated, settings, evalsets=evalsets, worker_count=cores())
-    return {"directory": str(run.curated.resolve()), "ledger": read_json(run.curated / "ledger.json")}
+    page = build_data_report(run.curated)
+    return {"directory": str(page.parents[1]), "report": str(page)}
 
 
 def sets(run: Run, place: Place) -> dict[str, Any]:
@@ -101,7 +103,7 @@ def sets(run: Run, place: Place) -> dict[str, Any]:
     there = read_json(run.curated / "manifest.json")["sources"]
     sources = [name for name in there if name in (parameters.sources or there)]
     arrange(run.curated, sources, parameters.stages, identity, run.sets)
-    return {"directory": str(run.sets), "ledger": read_json(run.sets / "ledger.json")}
+    return {"directory": str(run.sets), "sets": read_json(run.sets / "sets.json")}
 
 
 def export(run: Run, place: Place) -> dict[str, Any]:

@@ -136,7 +136,9 @@ def _freeze_curation(run: Run, recipe: Recipe) -> None:
         if parameters.corpus and parameters.rows_per_source and own.count is None and own.weight is None:
             changes["count"] = parameters.rows_per_source
         sets[entry.source.name] = own.model_copy(update=changes)
-    frozen = settings.model_copy(update={"sets": sets, "seed": parameters.seed})
+    # The corpus is curated once for all runs, and not anew for each seed of a training.
+    seed = settings.seed if parameters.corpus else parameters.seed
+    frozen = settings.model_copy(update={"sets": sets, "seed": seed})
     with write_whole(run.curation_file) as file:
         values = frozen.model_dump(mode="json", exclude_none=True)
         file.write(yaml.safe_dump(values, allow_unicode=True, sort_keys=False).encode())

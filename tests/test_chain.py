@@ -1,0 +1,97 @@
+"""The steps of a run that makes its dataset, as far as the training, on the corpus and on a dataset that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from medllm_ops import chain
+from medllm_ops.compute.places import place_for
+from medllm_ops.datasets.store import find_dataset
+from medllm_ops.datasets.verify import verify
+from medllm_ops.errors import MedllmError
+from medllm_ops.files import count_lines, read_json, read_json_lines
+from medllm_ops.parameters import Parameters
+from medllm_ops.refresh.refresh import refresh_source
+from medllm_ops.run import Run
+from servers.nlm import NlmMirror
+from servers.pubmed_xml import article_set, citation
+
+OFF = {"recipe": "tiny", "sft": False, "self_cognition": False, "serve": False}
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NlmMirror]:
+    """A home whose corpus has forty papers."""
+    monkeypatch.setenv("MEDLLM_HOME", str(tmp_path / "home"))
+    with NlmMirror() as mirror:
+        mirror.add("baseline", "pubmed26n0001.xml.gz", article_set([paper(number) for number in range(1, 41)]))
+        refresh_source("pubmed", {"base_url": mirror.url})
+        yield mirror
+
+
+def paper(number: int, *, retracted: bool = False) -> str:
+    words = [f"finding{number}{chr(97 + place)}" for place in range(20)]
+    abstract = f"In study {number} we looked at {' and '.join(words)} in {number * 3} patients."
+    return citation(number, abstract=abstract, retracted_type=retracted)
+
+
+def run_until(last: str, name: str, **parameters: object) -> Run:
+    run = Run.create(name, Parameters.check({**OFF, **parameters}))
+    place = place_for("local")
+    for step in chain.STEPS:
+        step.execute(run, place)
+        if step.name == last:
+            break
+    return run
+
+
+def record_ids(folder: Path) -> set[str]:
+    paths = folder.glob("*/pubmed.jsonl")
+    return {row["id"] for path in paths for row in read_json_lines(path)}
+
+
+def test_a_run_builds_a_dataset_of_the_corpus_and_another_takes_it(mirror: NlmMirror) -> None:
+    run = run_until("export", "first", corpus="latest", rows_per_source=30, seed=7)
+    assert run.curated.is_symlink()
+    built = find_dataset(chain.RUN_DATASET)
+    assert run.curated.resolve() == built.directory.resolve()
+    assert list(verify(built)) == []
+    assert len(record_ids(run.curated)) == 30
+    assert record_ids(run.dataset) == record_ids(run.curated)
+    assert (run.curated / "report" / "data_report.html").is_file()
+    manifest = read_json(run.dataset / "manifest.json")["sets"]["pubmed"]
+    assert manifest["train"] + manifest["val"] == 30
+    other = run_until("sets", "second", dataset=chain.RUN_DATASET)
+    assert read_json(other.plan_file)["sources"] == {}
+    assert record_ids(other.sets) == record_ids(run.curated)
+    assert count_lines(other.sets / "val" / "pubmed.jsonl") == manifest["val"]
+    with pytest.raises(MedllmError, match="dataset medllm_train@1 has nothing of docx; it has pubmed"):
+        run_until("plan", "lacking", dataset=chain.RUN_DATASET, sources=["docx"])
+    with pytest.raises(MedllmError, match=r"there is no dataset 'other' \(datasets: medllm_train\)"):
+        run_until("plan", "unknown", dataset="other")
+
+
+def test_a_retracted_paper_stops_a_run_on_an_older_dataset_and_leaves_the_next(
+    mirror: NlmMirror, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = run_until("curate", "first", corpus="latest")
+    assert "pubmed:7" in record_ids(first.curated)
+    before = record_ids(first.curated)
+    mirror.add("updatefiles", "pubmed26n0002.xml.gz", article_set([paper(7, retracted=True)]))
+    refresh_source("pubmed", {"base_url": mirror.url})
+    with pytest.raises(MedllmError, match=r"1 of \d+ records to train on .* are retracted or deleted in version 2"):
+        run_until("plan", "stopped", dataset=chain.RUN_DATASET, on_retracted="stop")
+    run_until("plan", "warned", dataset=chain.RUN_DATASET)
+    assert "are retracted or deleted in version 2" in caplog.text
+    run_until("plan", "allowed", dataset=chain.RUN_DATASET, on_retracted="stop", max_retracted_share=0.1)
+    second = run_until("curate", "second", corpus="latest")
+    assert before - record_ids(second.curated) == {"pubmed:7"}
+    assert find_dataset(chain.RUN_DATASET).version == 2
+
+
+def test_a_source_that_the_corpus_lacks_is_named(mirror: NlmMirror) -> None:
+    with pytest.raises(MedllmError, match="corpus version 1 has nothing of docx; it has pubmed"):
+        run_until("plan", "none", corpus="latest", sources=["docx"])
