@@ -5,7 +5,13 @@ import pytest
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import write_json
-from medllm_ops.models.resolve import check_model_name, refuse_remote_code, resolve_model
+from medllm_ops.models.resolve import (
+    check_model_name,
+    check_remote_code,
+    code_hash,
+    refuse_remote_code,
+    resolve_model,
+)
 
 
 @pytest.fixture
@@ -71,3 +77,23 @@ def test_code_that_comes_with_a_model_is_refused(model: Path) -> None:
     write_json(model / "tokenizer_config.json", {"auto_map": {"AutoTokenizer": "x.Y"}})
     with pytest.raises(MedllmError, match="names code of its own"):
         refuse_remote_code(model)
+
+
+def test_code_is_allowed_by_its_hash_only(model: Path) -> None:
+    check_remote_code(model, None)
+    check_remote_code(model, "xxh3:" + "0" * 32)
+    (model / "deeper").mkdir()
+    (model / "deeper" / "modeling_x.py").write_text("a = 1", encoding="utf-8")
+    write_json(model / "config.json", {"auto_map": {"AutoModel": "deeper.modeling_x.Y"}})
+    first = code_hash(model)
+    with pytest.raises(MedllmError, match=f"and remote_code: {first}"):
+        check_remote_code(model, None)
+    check_remote_code(model, first)
+    write_json(model / "config.json", {"auto_map": {"AutoModel": "elsewhere--modeling_x.Y"}})
+    with pytest.raises(MedllmError, match=f"its hash is {code_hash(model)}, remote_code of the recipe says {first}"):
+        check_remote_code(model, first)
+
+
+def test_code_of_a_folder_that_is_not_there_is_not_allowed(tmp_path: Path) -> None:
+    with pytest.raises(MedllmError, match="does not exist"):
+        check_remote_code(tmp_path / "away", None)

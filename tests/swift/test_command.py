@@ -8,7 +8,15 @@ import pytest
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.swift.command import Command, build, parse_kept_rows, parse_logged_rows, rows_scored
-from medllm_ops.swift.recipe import DEEPSPEED_NAMES, NOT_RUN_YET, Scheduler, StageRecipe, TunerType, list_recipes, read_recipe
+from medllm_ops.swift.recipe import (
+    DEEPSPEED_NAMES,
+    NOT_RUN_YET,
+    Scheduler,
+    StageRecipe,
+    TunerType,
+    list_recipes,
+    read_recipe,
+)
 
 
 @pytest.fixture

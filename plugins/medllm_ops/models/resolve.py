@@ -132,7 +132,8 @@ def code_hash(folder: Path) -> str | None:
         path = folder / name
         if path.is_file() and (named := read_json(path).get("auto_map")):
             parts.append(f"{name} {orjson.dumps(named, option=orjson.OPT_SORT_KEYS).decode()}")
-    return text_hash("\n".join(parts)) if parts else None
+    # With its name in front, no YAML takes it for a number.
+    return f"xxh3:{text_hash(chr(10).join(parts))}" if parts else None
 
 
 def check_remote_code(folder: Path, allowed: str | None) -> None:

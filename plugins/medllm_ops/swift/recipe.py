@@ -77,7 +77,7 @@ class Recipe(BaseModel):
     hub: Literal["modelscope", "huggingface"] = Field("modelscope", description="Where a hub id is fetched from.")
     remote_code: str | None = Field(
         None,
-        pattern="^[0-9a-f]{32}$",
+        pattern="^xxh3:[0-9a-f]{32}$",
         description="The hash of the Python code in the model's folder, which then may run; left out: none may.",
     )
     enforce_gates: bool = Field(

@@ -7,8 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from medllm_ops.errors import MedllmError
+from medllm_ops.swift.arguments import check_arguments
 from medllm_ops.swift.migrate.stage import Stage
-from medllm_ops.swift.recipe import StageRecipe
+from medllm_ops.swift.recipe import StageRecipe, command_of
 
 _CONFLICTING = (
     "checkpoint",
@@ -28,9 +30,14 @@ def fit(stage: Stage) -> None:
         values = {name: value for name, value in stage.fields.items() if value is not None}
         problems = _problems(stage.model, values | ({"extra": stage.extra} if stage.extra else {}))
         if not problems:
-            return
+            break
         for place, why in problems:
             _take_out(stage, place, why)
+    for name, value in list(stage.extra.items()):
+        try:
+            check_arguments(command_of(stage.name), {name: value})
+        except MedllmError as error:
+            _take_out(stage, f"extra.{name}", str(error))
 
 
 def _problems(kind: type[StageRecipe], values: dict[str, Any]) -> list[tuple[str, str]]:
@@ -50,7 +57,8 @@ def _take_out(stage: Stage, place: str, why: str) -> None:
         place = next((name for name in _CONFLICTING if name in stage.fields), "extra")
     if place.startswith("extra"):
         # The reason names what is wrong, unless it is the whole of it.
-        blamed = [name for name in stage.extra if name in re.findall(r"\w+", f"{place} {why}")] or list(stage.extra)
+        words = re.findall(r"\w+", place if "." in place else why)
+        blamed = [name for name in stage.extra if name in words] or list(stage.extra)
         for name in blamed:
             value = stage.extra.pop(name)
             stage.human.append(f"{stage.call.place}: {name} {value!r} is not in the recipe: {why}")

@@ -71,14 +71,15 @@ def migrate(scripts: Sequence[tuple[str, str]], name: str) -> Migrated:
     human = list(script.leftovers)
     trainings = [call for call in script.calls if call.kind in ("pretrain", "train", "align")]
     if not trainings:
-        found = ", ".join(f"{call.name} ({rules.TODAY[call.kind]})" for call in script.calls)
-        raise MedllmError(
-            f"{', '.join(file for file, _ in scripts)}: no training of ms-swift in it; {found or 'nothing'}"
-        )
+        found = "; ".join(f"{call.name} in line {call.line}: {_today(call)}" for call in script.calls)
+        files = ", ".join(file for file, _ in scripts)
+        raise MedllmError(f"{files}: no training of ms-swift is in it; {found or 'nor anything else of it'}")
     calls = _stages(trainings, human)
     values, comments = _recipe_values(calls, human)
     member = known_member(str(values["model"]), values.get("model_type"), values.get("template"))
     stages = [translate_stage(stage, calls[stage], member) for stage in _ORDER if stage in calls]
+    if member and member.remote_code:
+        human.append(f"{values['model']} brings Python code of its own: model has to be its folder, see remote_code")
     for stage in stages:
         human += stage.human
     others = [
@@ -87,9 +88,8 @@ def migrate(scripts: Sequence[tuple[str, str]], name: str) -> Migrated:
         if call.kind in rules.TODAY
     ]
     description = f"Made of {', '.join(dict.fromkeys(file for file, _ in scripts))} by medllm-ops recipe migrate."
-    text = write_recipe(
-        {"name": name or "migrated", "description": description, **values}, comments, stages, others, human
-    )
+    head = {"name": name or "migrated", "description": description, **values}
+    text = write_recipe(head, comments, stages, others, human)
     return Migrated(parse_recipe(read_yaml_text(text), name), text, tuple(human))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from typing import Any
 
 from medllm_ops.errors import MedllmError
@@ -23,7 +24,10 @@ def read_python(text: str, file: str) -> Script:
     :raises MedllmError: if it is no Python.
     """
     try:
-        tree = ast.parse(text)
+        with warnings.catch_warnings():
+            # How an old script writes its strings is nobody's business here.
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise MedllmError(f"{file} is not Python that can be read: {error}") from error
     try:
@@ -119,9 +123,11 @@ class _Reader(ast.NodeVisitor):
     def _argument(self, name: str, node: ast.expr) -> Argument:
         text = _source(node)
         try:
-            return Argument(name, self._value(node, 0), text, node.lineno)
-        except ValueError:
+            value = self._value(node, 0)
+        except (ValueError, RecursionError):
             return Argument(name, None, text, node.lineno, readable=False)
+        followed = f"{text}: {value!r}" if isinstance(node, ast.Name) else text
+        return Argument(name, value, followed, node.lineno)
 
     def _value(self, node: ast.expr, depth: int) -> Any:
         """What an expression is, if no code has to run for it.

@@ -42,7 +42,7 @@ def _translate(stage: Stage, argument: Argument) -> None:
     name, value = argument.name, argument.value
     if handler := HANDLERS.get(name):
         handler(stage, argument)
-    elif name in rules.FIELDS:
+    elif rules.FIELDS.get(name) in stage.model.model_fields:
         stage.put(rules.FIELDS[name], value, described(argument))
     elif name in rules.EXTRA:
         stage.put_extra(rules.EXTRA[name], value, described(argument))

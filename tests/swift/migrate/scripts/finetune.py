@@ -1,6 +1,6 @@
 from swift.llm import ModelType, SftArguments, sft_main
 
-common = dict(batch_size=8, num_train_epochs=5, learning_rate=1e-4, logging_steps=10)
+common = dict(batch_size=8, num_train_epochs=5, learning_rate=1e-4, logging_steps=10)  # noqa: C408 - as it was written
 
 
 def sft():

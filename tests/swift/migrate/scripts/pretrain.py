@@ -6,7 +6,12 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "0,1"
 from swift.llm import ModelType, SftArguments, sft_main
 
 ROOT = "/data/corpus"
-FILES = ["/data/corpus/papers.jsonl", "/data/corpus/trials.jsonl", "/data/corpus/books.jsonl", "/data/corpus/leaflets.jsonl"]
+FILES = [
+    "/data/corpus/papers.jsonl",
+    "/data/corpus/trials.jsonl",
+    "/data/corpus/books.jsonl",
+    "/data/corpus/leaflets.jsonl",
+]
 
 pt_args = SftArguments(
     model_type=ModelType.qwen_14b_chat,
@@ -25,7 +30,7 @@ pt_args = SftArguments(
     lora_target_modules=["ALL"],
     lora_dtype="AUTO",
     deepspeed_config_path="default-zero2",
-    output_dir=os.path.join(ROOT, "out"),
+    output_dir=os.path.join(ROOT, "out"),  # noqa: PTH118 - as it was written
     add_output_dir_suffix=False,
     logging_steps=10,
     eval_steps=50,

@@ -1,0 +1,89 @@
+import pytest
+
+from medllm_ops.errors import MedllmError
+from medllm_ops.swift.migrate.calls import Argument, Script
+from medllm_ops.swift.migrate.python_script import read_python
+
+
+def read(text: str) -> Script:
+    return read_python(text, "x.py")
+
+
+def argument(text: str, name: str = "a") -> Argument:
+    (call,) = read(text).calls
+    return call.arguments[name]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("SftArguments(a=1e-4)", 1e-4),
+        ("SftArguments(a=-1)", -1),
+        ("llm.SftArguments(a=['x', 'y'])", ["x", "y"]),
+        ("SftArguments(a=ModelType.qwen_14b_chat)", "qwen_14b_chat"),
+        ("N = 5\nSftArguments(a=N)", 5),
+        ("SftArguments(**{'a': 3})", 3),
+        ("common = dict(a=3)\nSftArguments(**common)", 3),
+        ("common = {**{'a': 4}}\nSftArguments(**common)", 4),
+        ("x = SftArguments()\nx.a = 7", 7),
+        ("x = SftArguments(a=1)\nx.a = 7", 7),
+    ],
+)
+def test_values_are_read_where_no_code_has_to_run(text: str, value: object) -> None:
+    found = argument(text)
+    assert (found.value, found.readable) == (value, True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SftArguments(a=f())",
+        "SftArguments(a=N)",
+        "N = 1\nN = 2\nSftArguments(a=N)",
+        "for N in range(3):\n    SftArguments(a=N)",
+        "N = N\nSftArguments(a=N)",
+        "def f(N):\n    SftArguments(a=N)",
+        "SftArguments(a=[f()])",
+        "SftArguments(a={1: 2})",
+        f"SftArguments(a={10**30})",
+        f"SftArguments(a=0x{'f' * 5000})",
+    ],
+)
+def test_what_would_have_to_be_computed_is_not_guessed(text: str) -> None:
+    found = argument(text)
+    assert (found.value, found.readable) == (None, False)
+    assert found.text
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("SftArguments(3)", "argument 1 of SftArguments has to be read: 3"),
+        ("SftArguments(**f())", "settings of SftArguments has to be read: f()"),
+        ("SftArguments(**{g(): 1})", "whose name is computed (g())"),
+        ("os.environ['CUDA_VISIBLE_DEVICES'] = '1'", "the environment was given 'CUDA_VISIBLE_DEVICES' = '1'"),
+        ("x = SftArguments(a=1)\nx.a = 7", "a = 1 was replaced below by 7"),
+        ("os.system('swift sft ' + x)", "a command has to be read: 'swift sft ' + x"),
+    ],
+)
+def test_what_is_not_understood_is_left_over(text: str, left: str) -> None:
+    assert any(left in sentence for sentence in read(text).leftovers)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["os.system('swift sft --a 1')", "subprocess.run(['swift', 'sft', '--a', '1'])", "run('python llm_sft.py --a 1')"],
+)
+def test_commands_that_a_script_starts_are_read(text: str) -> None:
+    assert argument(text).value == 1
+
+
+def test_nothing_of_it_is_executed(tmp_path: object) -> None:
+    assert read(f"open({str(tmp_path)!r} + '/made', 'w')\nSftArguments()").calls
+    assert not list(tmp_path.iterdir())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("text", ["def (", "\x00", "(" * 5000, "-" * 100_000 + "1"])
+def test_what_is_no_python_is_one_sentence(text: str) -> None:
+    with pytest.raises(MedllmError, match=r"^x\.py is"):
+        read(text)

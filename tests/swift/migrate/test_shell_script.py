@@ -1,0 +1,94 @@
+import pytest
+
+from medllm_ops.swift.migrate.calls import Call, Script
+from medllm_ops.swift.migrate.shell_script import read_shell
+
+
+def read(text: str) -> Script:
+    return read_shell(text, "x.sh")
+
+
+def call(text: str) -> Call:
+    (found,) = read(text).calls
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("swift sft --a 1", "train"),
+        ("swift pt --a 1", "pretrain"),
+        ("swift rlhf --a 1", "align"),
+        ("swift merge-lora --a 1", "merge"),
+        ("/opt/bin/swift export --a 1", "merge"),
+        ("swift app-ui --a 1", "app"),
+        ("python llm_sft.py --a 1", "train"),
+        ("torchrun --nproc_per_node 2 src/llm_sft.py --a 1", "train"),
+        ("CUDA_VISIBLE_DEVICES=0 nohup swift sft --a 1 > x.log 2>&1 &", "train"),
+        ("swift sft \\\n  --a 1", "train"),
+        ("cd x && swift sft --a 1 | tee log", "train"),
+    ],
+)
+def test_each_form_of_a_call_is_found(text: str, kind: str) -> None:
+    found = call(text)
+    assert (found.kind, found.arguments["a"].value) == (kind, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("--a 1e-4", 1e-4),
+        ("--a=2", 2),
+        ("--a -1", -1),
+        ("--a true", True),
+        ("--a", True),
+        ("--a x y", ["x", "y"]),
+        ("--a d.jsonl#20", "d.jsonl#20"),
+        ("--a 'two words'", "two words"),
+        ("--a None", None),
+        ("--a 1_000", "1_000"),
+        ("--a default-zero2", "default-zero2"),
+    ],
+)
+def test_values_are_read_as_they_were_meant(text: str, value: object) -> None:
+    assert call(f"swift sft {text}").arguments["a"].value == value
+
+
+def test_variables_of_the_script_are_put_in_and_others_are_not_guessed() -> None:
+    found = call("A=/data\nexport B=$A/x\nswift sft --a ${B}/y --b $HOME/y --c `date`")
+    assert found.arguments["a"].value == "/data/x/y"
+    assert not found.arguments["b"].readable
+    assert not found.arguments["c"].readable
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("A=1 swift sft", "the environment was given A=1"),
+        ("swift sft --a 1 > log", "> log"),
+        ("swift sft recipe.yaml --a 1", "before the first option stands: recipe.yaml"),
+        ("swift sft --a 1 --a 2", "a = 1 was replaced below by 2"),
+        ("torchrun --nproc_per_node 2 llm_sft.py", "was started by: torchrun --nproc_per_node 2"),
+        ("swift sft --a 1 # --b 2", "after a # stands: --b 2"),
+        ("swift sft --a 'x", "the quotes do not balance"),
+        ("--c 3", "not understood: --c 3"),
+        ("swift frobnicate --a 1", "not understood: swift frobnicate --a 1"),
+    ],
+)
+def test_what_stands_beside_the_arguments_is_left_over(text: str, left: str) -> None:
+    assert any(left in sentence for sentence in read(text).leftovers)
+
+
+def test_a_comment_line_inside_a_continued_command_ends_it() -> None:
+    script = read("swift sft \\\n --a 1 \\\n # --b 2 \\\n --c 3")
+    assert list(script.calls[0].arguments) == ["a"]
+    assert any("--b 2" in sentence and "--c 3" in sentence for sentence in script.leftovers)
+
+
+def test_comment_lines_are_nobodys_arguments() -> None:
+    script = read("# swift sft --a 1\n\n  # --b 2\n")
+    assert (script.calls, script.leftovers) == ([], [])
+
+
+def test_a_call_knows_its_line() -> None:
+    assert call("\n\nswift sft \\\n --a 1").place == "x.sh, line 3"
