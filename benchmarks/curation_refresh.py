@@ -5,8 +5,8 @@ about 1.2 KB as ``near_duplicates.py`` does, takes them into a new state, then t
 rows, a sixth corrections of old ones, a sixth old texts under new ids; and a row is deleted for every 60 that come.
 Cleaning and scrubbing are left out, since they cost the same for each row, but with ``--row-wise``.
 
-Printed are, of both steps, the CPU seconds (all processes) of preparing the segment and of taking it in, and how much of
-the latter are the state's own tables; the rows per CPU second of the listing of all kept rows; the size of the state
+Printed are, of both steps, the CPU seconds (all processes) of preparing the segment and of taking it in, and how much
+of the latter are the state's own tables; the rows per CPU second of the listing of all kept rows; the size of the state
 besides its rows; and the peak memory.
 """
 
@@ -17,7 +17,6 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +56,8 @@ def child(folder: str, rows: int, increment: int, workers: int, row_wise: bool) 
     enabled = {"enabled": row_wise}
     settings = CurationSettings.model_validate({"clean": enabled, "scrub": enabled})
     work = Path(folder)
-    steps: Iterator[tuple[str, Path, list[str]]] = iter(
-        [
-            ("first fill", work / "old.jsonl", []),
-            (
-                "increment",
-                work / "changed.jsonl",
-                [f"old:{rows // 2 + number:08}" for number in range(increment // 60)],
-            ),
-        ]
-    )
+    deleted = [f"old:{rows // 2 + number:08}" for number in range(increment // 60)]
+    steps = [("first fill", work / "old.jsonl", []), ("increment", work / "changed.jsonl", deleted)]
     report: dict[str, Any] = {}
     with module.CurationState.open(work / "state", settings, worker_count=workers) as state:
         for name, file, gone in steps:

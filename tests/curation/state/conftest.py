@@ -75,7 +75,7 @@ def listing(state: CurationState) -> dict[str, Any]:
     """Everything that a state says, in an order that does not depend on where rows stand."""
     kept = {}
     for some in state.kept():
-        assert 0 < some.rows.num_rows
+        assert some.rows.num_rows > 0
         for one in some.rows.to_pylist():
             with (some.segment / "rows" / f"{one['source']}.jsonl").open("rb") as file:
                 file.seek(one.pop("begin"))

@@ -1,4 +1,4 @@
-"""Histories of segments against a model that keeps everything in dictionaries and compares everything with everything."""
+"""Histories of segments against a model of plain dictionaries that compares everything with everything."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from medllm_ops.curation.state.state import find
 Row = dict[str, Any]
 Make = Callable[..., Any]
 EXAMPLES = settings(
-    max_examples=20,
+    max_examples=12,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -23,7 +23,9 @@ SHARES = {"a": 0.4, "b": 0.6, "c": 0.4}
 IDS = [f"r{number}" for number in range(12)]
 FATES = [None, None, None, None, ("clean", "too short"), ("read", "retracted")]
 
-LINE = st.tuples(st.integers(0, 11), st.integers(0, 2), st.integers(0, 3), st.sampled_from("ab"), st.sampled_from(FATES))
+LINE = st.tuples(
+    st.integers(0, 11), st.integers(0, 2), st.integers(0, 3), st.sampled_from("ab"), st.sampled_from(FATES)
+)
 STEP = st.tuples(
     st.lists(LINE, max_size=8, unique_by=lambda line: line[0]),
     st.lists(st.integers(0, 11), max_size=3),
@@ -269,7 +271,9 @@ def test_rows_that_have_nothing_to_do_with_others_move_none_of_them(
         alone = tell(state)["kept"]
     for number, step in enumerate(steps):
         if not step["full"]:
-            step["rows"] = [make_row(f"c{number}{one}", window(4, 3 * number + one), "c") for one in range(3)] + step["rows"]
+            step["rows"] = [make_row(f"c{number}{one}", window(4, 3 * number + one), "c") for one in range(3)] + step[
+                "rows"
+            ]
     last = {"rows": [make_row("a new one", window(3, 0))], "gone": [], "full": False}
     with take([*steps, last]) as state:
         among = tell(state)["kept"]

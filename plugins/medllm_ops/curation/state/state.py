@@ -97,6 +97,7 @@ class CurationState:
         state = cls(folder, settings, persistent=persistent, worker_count=worker_count, runner=runner)
         try:
             state._clear()
+            compact(state._database, state._segments_folder)
             while state.next_segment.is_dir():
                 state.absorb()
         except BaseException:
