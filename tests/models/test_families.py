@@ -1,9 +1,10 @@
 import re
+from pathlib import Path
 
 import pytest
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.models.families import families, find_member, known_member, members, model_of_2024
+from medllm_ops.models.families import Member, families, find_member, known_member, members, model_of_2024
 
 
 def test_the_six_families_are_there() -> None:
@@ -67,3 +68,25 @@ def test_the_billions_are_those_that_the_names_say() -> None:
             said = re.search(r"(\d+(?:[._]\d+)?)[bB](?![a-z])", model.rpartition("/")[2])
             if said and billions is not None:
                 assert billions == float(said[1].replace("_", ".")), model
+
+
+def row(title: str, member: Member) -> str:
+    """The member as the page on families shows it."""
+    model = member.name
+    memory = [member.gigabytes(model, training) for training in ("qlora", "lora", "full")]
+    cells = [
+        title,
+        model.rpartition("/")[2],
+        f"`{member.model_type}` / `{member.template}`",
+        ", ".join(f"`{name}`" for name in member.attention),
+        ", ".join(f"`{name}`" for name in member.target_modules),
+        " / ".join("–" if each is None else f"{each:.0f}" for each in memory),
+        "yes" if member.remote_code else "no",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_page_shows_the_table(repository: Path) -> None:
+    page = (repository / "docs" / "families.md").read_text(encoding="utf-8").splitlines()
+    told = [line for line in page if line.startswith(tuple(f"| {family.title} |" for family in families().values()))]
+    assert told == [row(family.title, member) for family in families().values() for member in family.members]
