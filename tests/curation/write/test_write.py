@@ -313,7 +313,8 @@ def test_figures_of_all_segments_come_together(known: Known, tmp_path: Path) -> 
     first, second = unique(40, 7), unique(40, 70)
     twin = {**first[0], "id": "made:twin"}
     broken: list[Any] = [{**row, "messages": []} for row in second[:20]]
-    out = write(known(first, [*second[20:], twin, *broken]), tmp_path / "out", context={"corpus": "here"})
+    state = known([*first, *broken[:10]], [*second[20:], twin, *broken[10:]])
+    out = write(state, tmp_path / "out", context={"corpus": "here"})
     samples = list(read_json_lines(out / "data" / "samples.jsonl"))
     assert [row["reason"] for row in samples].count("not a record") == 5
     (cluster,) = read_json_lines(out / "data" / "clusters.jsonl")
@@ -323,7 +324,7 @@ def test_figures_of_all_segments_come_together(known: Known, tmp_path: Path) -> 
     assert all(cluster["excerpts"])
     manifest = read_json(out / "manifest.json")
     assert manifest["context"] == {"corpus": "here"}
-    assert [entry["lines"] for entry in manifest["inputs"]] == [len(first), len(second) + 1]
+    assert [entry["lines"] for entry in manifest["inputs"]] == [50, 31]
     ledger(out)
 
 
