@@ -50,7 +50,9 @@ def curate_files(
     evalset: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="What the model will be evaluated on; may be repeated.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes, or cores of the Ray cluster.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes, or cores of the Ray cluster; all of this machine by default.")
+    ] = None,
     runner: Annotated[RunnerName, typer.Option(help="This machine, or Ray (RAY_ADDRESS).")] = RunnerName.local,
 ) -> None:
     """Make a dataset of records: clean, scrubbed, without duplicates and evaluation sets, split, in ms-swift's format.
@@ -60,10 +62,16 @@ def curate_files(
     from medllm_ops.curation.curate import curate
     from medllm_ops.curation.funnel import read_ledger, tables
     from medllm_ops.curation.settings import read_settings
+    from medllm_ops.curation.workers import cores
     from medllm_ops.files import read_json
 
     made = curate(
-        files, out, read_settings(settings), evalsets=evalset or (), worker_count=workers, runner=runner.value
+        files,
+        out,
+        read_settings(settings),
+        evalsets=evalset or (),
+        worker_count=workers or cores(),
+        runner=runner.value,
     )
     for table in tables(read_ledger(out), read_json(out / "manifest.json")["sources"]):
         console.print(table)

@@ -44,7 +44,9 @@ def build(
     evalset: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="What the model will be evaluated on; may be repeated.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes, or cores of the Ray cluster.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes, or cores of the Ray cluster; all of this machine by default.")
+    ] = None,
     runner: Annotated[str, typer.Option(help="local, or ray (RAY_ADDRESS).")] = "local",
     allow_licence: Annotated[
         list[str] | None,
@@ -53,6 +55,7 @@ def build(
 ) -> None:
     """Build a dataset of the corpus; of the same as before, it is the same version again."""
     from medllm_ops.curation.settings import read_settings
+    from medllm_ops.curation.workers import cores
     from medllm_ops.datasets.build import build_dataset
     from medllm_ops.errors import MedllmError
 
@@ -67,7 +70,7 @@ def build(
         sources=source,
         settings=read_settings(settings),
         evalsets=evalset or (),
-        workers=workers,
+        workers=workers or cores(),
         runner="ray" if runner == "ray" else "local",
         allow_licences=allow_licence or (),
     )
