@@ -238,6 +238,27 @@ def test_sides_never_change_and_no_cluster_is_on_both(
     state.close()
 
 
+@pytest.mark.parametrize("family", [0, 3])
+def test_a_cluster_that_trained_is_remembered_when_its_trained_rows_are_gone(
+    take: Make, tell: Make, segments: Make, family: int
+) -> None:
+    """It comes to train also where it is joined to another one, by whose name it goes on."""
+    for first, last, deleted in ((0, 4, 0), (0, 4, 1), (4, 0, 0), (4, 0, 1)):
+        bridges = [(1, 3), (3, 1)][first > last]
+        history = [
+            ([line(0, first, family), line(1, 2, family), line(2, last, family, "b")], [], False),
+            ([line(3, bridges[0], family)], [], False),
+            ([], [deleted, 3], False),
+            ([line(4, bridges[1], family, "b")], [], False),
+        ]
+        model = Model()
+        for segment in segments(history):
+            model.step(segment["rows"], segment["gone"], segment["full"])
+        with take(segments(history)) as state:
+            told = tell(state)
+        assert {id_: (row["source"], row["side"], row["cluster"]) for id_, row in told["kept"].items()} == model.kept()
+
+
 def exactly(state: Any) -> Any:
     return [(some.segment.name, some.rows.to_pylist()) for some in state.kept()]
 

@@ -168,7 +168,10 @@ def _assign(
     np.copyto(side, of_row, where=side == Side.UNKNOWN)
     verdicts.kind[(verdicts.kind == 0) & (side != of_row)] = CONFLICT
     written: Iterator[tuple[bytes, int]]
-    changed = np.flatnonzero(sides != before)
+    different = sides != before
+    # What was written of one that took others in may be another side than theirs.
+    different[at] = True
+    changed = np.flatnonzero(different)
     for first in range(0, len(changed), BATCH):
         some = changed[first : first + BATCH]
         written = zip(verdicts.clusters.take(pa.array(some)).to_pylist(), sides[some].tolist(), strict=True)

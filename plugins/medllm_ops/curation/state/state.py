@@ -149,6 +149,8 @@ class CurationState:
         folder = self.next_segment
         number = int(folder.name)
         segment = Segment(folder)
+        if number > 1 and not self._persistent:
+            raise MedllmError(f"the state {self.folder} is for once, and takes one segment")
         full, made = bool(segment.settings["full"]), str(segment.settings["fingerprint"])
         with broken(self.folder):
             if not full and (reason := self.only_all(made)):
