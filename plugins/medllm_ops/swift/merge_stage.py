@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from medllm_ops.compute.job import Job, Place, job_id
-from medllm_ops.files import read_json, text_hash, to_json_line, write_json
+from medllm_ops.files import file_hash, read_json, text_hash, to_json_line, write_json
 from medllm_ops.models.resolve import check_remote_code
+from medllm_ops.swift.adopt import is_full_checkpoint
 from medllm_ops.swift.merge import MergeRequest, base_dtype, input_hashes
 from medllm_ops.swift.recipe import load_recipe
 
@@ -42,9 +43,13 @@ def merge_stage(stage: str, recipe: str, model: str, stage_dir: str, output_dir:
     )
     request_file, result_file = directory.parent / "request.json", directory.parent / "merged.json"
     write_json(request_file, request.to_row())
-    inputs = input_hashes(request, request.dtype or base_dtype(request.base))
+    inputs: Any = input_hashes(request, request.dtype or base_dtype(request.base))
+    if is_full_checkpoint(request.adapter):
+        inputs = [inputs, {file.name: file_hash(file) for file in sorted(request.adapter.glob("model*.safetensors"))}]
     key = text_hash(to_json_line([inputs, request.to_row()]).decode())
-    argv = (sys.executable, "-m", "medllm_ops.swift.merge", str(request_file), str(result_file))
+    # Where all weights were trained, the checkpoint is the model.
+    module = "medllm_ops.swift.adopt" if is_full_checkpoint(request.adapter) else "medllm_ops.swift.merge"
+    argv = (sys.executable, "-m", module, str(request_file), str(result_file))
     job = Job(job_id(directory), key, argv, directory)
     if not request.out.is_dir():
         # It may have been merged before and removed since.

@@ -1,0 +1,152 @@
+"""A stage that trained all weights has nothing to merge: its checkpoint becomes the model, whole and checked, or not.
+
+What a stage of adapters gets from :mod:`medllm_ops.swift.merge`, such a stage gets from here: a folder without the
+training's state, and ``merge.json`` with what was proven::
+
+    python -m medllm_ops.swift.adopt REQUEST.json RESULT.json
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from medllm_ops.errors import MedllmError
+from medllm_ops.files import file_hash, read_json, whole_directory, write_json
+from medllm_ops.models.resolve import refuse_remote_code
+from medllm_ops.swift.merge import PROOF_FILE, MergeRequest, MergeResult, base_dtype
+from medllm_ops.swift.proof import check_files
+
+RULE = "the weights are the checkpoint's own, byte for byte; each has the base's name and shape, and is finite"
+_WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
+_SETTINGS = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py")
+# What a checkpoint holds for going on with the training, or says of it.
+_OF_THE_TRAINING = frozenset({"args.json", "trainer_state.json", "model.safetensors.index.json", PROOF_FILE})
+MOST_FAILURES = 50
+
+
+def is_full_checkpoint(checkpoint: Path) -> bool:
+    """Whether it holds a model, and no adapter."""
+    return not (checkpoint / "adapter_config.json").is_file() and any(checkpoint.glob("model*.safetensors"))
+
+
+def adopt(request: MergeRequest) -> MergeResult:
+    """Make ``request.out`` of the checkpoint ``request.adapter`` of a training of all weights, or leave all as it was.
+
+    :raises MedllmError: if the checkpoint is not whole, or its weights are not those of the base, trained.
+    """
+    started = time.monotonic()
+    if not request.trust_remote_code:
+        refuse_remote_code(request.base)
+    inputs = {file.name: file_hash(file) for file in _weights(request.adapter)} | {"base": str(request.base)}
+    if (request.out / PROOF_FILE).is_file():
+        proof: dict[str, Any] = read_json(request.out / PROOF_FILE)
+        if proof.get("passed") and proof.get("inputs") == inputs and proof.get("files") == _sizes(request.out):
+            return MergeResult(request.out, proof, reused=True)
+    with whole_directory(request.out) as part:
+        # The checkpoint's own settings count; what it leaves out is as it was.
+        for folder in (request.base, request.adapter):
+            for pattern in _SETTINGS:
+                for file in folder.glob(pattern):
+                    if file.name not in _OF_THE_TRAINING:
+                        shutil.copyfile(file, part / file.name)
+        for file in _weights(request.adapter):
+            shutil.copyfile(file, part / file.name)
+        proof = _prove(request, part)
+        proof |= {"seconds": round(time.monotonic() - started, 3), "inputs": inputs, "files": _sizes(part)}
+        if not proof["passed"]:
+            reasons = "; ".join(proof["failures"][:5])
+            raise MedllmError(f"stage {request.stage}: {request.adapter} is no trained {request.base}: {reasons}")
+        write_json(part / PROOF_FILE, proof)
+    return MergeResult(request.out, proof, reused=False)
+
+
+def _weights(checkpoint: Path) -> list[Path]:
+    files = sorted({file for pattern in _WEIGHTS for file in checkpoint.glob(pattern)})
+    if not any(file.suffix == ".safetensors" for file in files):
+        raise MedllmError(f"{checkpoint} has no weights in model*.safetensors: with ZeRO-3, gather them when saving")
+    return files
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.name != PROOF_FILE}
+
+
+def _prove(request: MergeRequest, part: Path) -> dict[str, Any]:
+    dtype = base_dtype(part)
+    failures = check_files(request.base, part, dtype)
+    figures = _compare(request.base, part, failures)
+    for source in _weights(request.adapter):
+        if file_hash(source) != file_hash(part / source.name):
+            failures.append(f"{source.name} was not copied as it is")
+    return {
+        "stage": request.stage,
+        "passed": not failures,
+        "failures": failures,
+        "base": str(request.base),
+        "adapter": str(request.adapter),
+        "max_abs_diff": 0.0,
+        "tolerance": 0.0,
+        "tolerance_rule": RULE,
+        "logits": {"max_abs_diff": None, "tolerance": None, "prompts": 0},
+        "adapted_tensors": 0,
+        "dtype": dtype,
+        **figures,
+    }
+
+
+def _compare(base: Path, after: Path, failures: list[str]) -> dict[str, Any]:
+    """Which weights moved, and how far; what is wrong is added to ``failures``."""
+    import torch
+
+    before, trained = _tensors(base), _tensors(after)
+    # A tied head is on disk in one of the two only.
+    for name in sorted((set(before) ^ set(trained)) - {"lm_head.weight"})[:MOST_FAILURES]:
+        failures.append(f"{name} is {'missing' if name in before else 'new'} in the checkpoint")
+    changes: list[float] = []
+    unchanged = 0
+    for name in sorted(set(before) & set(trained)):
+        old, new = before[name].get_tensor(name).float(), trained[name].get_tensor(name).float()
+        if old.shape != new.shape:
+            failures.append(f"{name} has the shape {tuple(new.shape)}, the base's has {tuple(old.shape)}")
+        elif not bool(torch.isfinite(new).all()):
+            failures.append(f"{name} has values that are not finite")
+        elif bool(torch.equal(old, new)):
+            unchanged += 1
+        else:
+            norm = float(old.norm())
+            changes.append(float((new - old).norm()) / norm if norm else float("inf"))
+    if not changes:
+        failures.append("no weight was changed by the training")
+    finite = [change for change in changes if change != float("inf")]
+    return {
+        "replaced_tensors": len(changes),
+        "unchanged_tensors": unchanged,
+        "relative_change": {"min": min(finite, default=None), "max": max(finite, default=None)},
+    }
+
+
+def _tensors(folder: Path) -> dict[str, Any]:
+    """The open file of each tensor, by name."""
+    from safetensors import safe_open
+
+    files = [safe_open(file, framework="pt") for file in sorted(folder.glob("*.safetensors"))]
+    return {name: file for file in files for name in file.keys()}  # type: ignore[no-untyped-call]  # noqa: SIM118
+
+
+def main(request_file: Path, result_file: Path) -> int:
+    """Adopt as a request file says; the result file tells the folder and the proof. Returns the exit code."""
+    try:
+        result = adopt(MergeRequest.from_row(read_json(request_file)))
+    except MedllmError as error:
+        print(error, file=sys.stderr)
+        return 1
+    write_json(result_file, {"folder": str(result.folder), "reused": result.reused, "proof": result.proof})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
