@@ -1,4 +1,4 @@
-"""The refresh DAGs as CI runs them, against a mirror on this machine and a folder."""
+"""The refresh DAGs, and the build of a dataset, as CI runs them, against a mirror on this machine and a folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 from dags.conftest import Airflow
 from medllm_ops.corpus.reader import Snapshot
 from medllm_ops.corpus.storage import open_storage
+from medllm_ops.datasets.store import find_dataset
+from medllm_ops.datasets.verify import verify
+from medllm_ops.files import read_json
 from servers.nlm import NlmMirror
 from servers.pubmed_xml import article_set, citation
 
@@ -47,3 +50,27 @@ def test_documents_of_a_folder_are_imported(airflow: Airflow, medllm_home: Path,
     assert done.returncode == 0, done.stdout[-5000:]
     assert snapshot(medllm_home).counts("docx")["files"] == len(list(folder.glob("*.docx")))
     assert snapshot(medllm_home).counts("docx")["alive"] > 0
+
+
+def test_a_dataset_is_built_of_the_corpus_with_its_report(
+    airflow: Airflow, medllm_home: Path, repository: Path
+) -> None:
+    folder = repository / "include" / "datasets" / "demo" / "docx"
+    conf = json.dumps({"source": "docx", "location": str(folder)})
+    airflow("dags", "test", "import_documents", "-c", conf)
+    wanted = {"name": "handbooks", "sources": ["docx"]}
+    refused = airflow("dags", "test", "build_datasets", "-c", json.dumps(wanted))
+    assert refused.returncode != 0
+    assert "set docx has 10 rows without a licence" in refused.stdout
+    conf = json.dumps({**wanted, "allow_licences": ["docx"]})
+    done = airflow("dags", "test", "build_datasets", "-c", conf)
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert "docx: 10 records are new or changed since version 0, 0 are gone" in done.stdout
+    dataset = find_dataset(str(medllm_home / "datasets" / "handbooks" / "1"))
+    assert list(verify(dataset)) == []
+    report = read_json(dataset.directory / "report" / "data_report.json")
+    assert report["level"] in ("good", "note", "look")
+    assert report["read"] == report["train"] + report["val"] + report["removed"] == 10
+    again = airflow("dags", "test", "build_datasets", "-c", conf)
+    assert again.returncode == 0, again.stdout[-5000:]
+    assert "dataset handbooks@1 was built before: nothing is new" in again.stdout

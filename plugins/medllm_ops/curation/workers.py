@@ -29,13 +29,13 @@ def workers(count: int, runner: Runner = "local") -> Iterator[Run]:
 
     ``local``: processes on this machine; one worker, or one job, is done in this process. ``ray``: actors on the
     cluster that ``RAY_ADDRESS`` names, which must see the same files under the same names, or on one of ``count``
-    cores that is started here, and ended with the block.
+    cores that is started here, and ends with this process: Daft never leaves the first cluster that it saw.
 
     :raises MedllmError: if Ray is not installed, or Daft was bound to the other runner in this process.
     """
     if runner == "ray":
-        with _ray(count):
-            yield lambda function, jobs: _by_daft(function, jobs, count, runner)
+        _join_ray(count)
+        yield lambda function, jobs: _by_daft(function, jobs, count, runner)
     else:
         yield (
             lambda function, jobs: (
@@ -54,30 +54,22 @@ def import_daft() -> Any:
     return daft
 
 
-@contextmanager
-def _ray(count: int) -> Iterator[None]:
+def _join_ray(count: int) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     daft = import_daft()
     try:
         ray = importlib.import_module("ray")
     except ImportError as error:
         raise MedllmError("the runner ray needs Ray: pip install 'daft[ray]', or choose the runner local") from error
-    ours = not ray.is_initialized()
-    if ours and "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=False)
-    elif ours:
-        ray.init(num_cpus=count, include_dashboard=False, log_to_driver=False)
+    if not ray.is_initialized():
+        own = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": count, "include_dashboard": False}
+        ray.init(log_to_driver=False, **own)
     try:
-        try:
-            daft.set_runner_ray(noop_if_initialized=True)
-        except Exception as error:
-            raise MedllmError(
-                "Daft cannot change from this machine to Ray within a process: start the step in a new one"
-            ) from error
-        yield
-    finally:
-        if ours:
-            ray.shutdown()
+        daft.set_runner_ray(noop_if_initialized=True)
+    except Exception as error:
+        raise MedllmError(
+            "Daft cannot change from this machine to Ray within a process: start the step in a new one"
+        ) from error
 
 
 def _by_daft(function: Callable[[Job], Any], jobs: Sequence[Job], count: int, runner: Runner) -> list[Any]:
