@@ -204,6 +204,7 @@ def written(value: Any) -> str:
 
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=8))
 @example([("extra", 1), ("max_steps", 0), ("num_train_epochs", -1), ("quant_bits", 3)])
+@example([("freeze_parameters", True), ("model", None)])
 @example([("packing", True), ("padding_free", True), ("group_by_length", True)])
 @example([("system", "\ud800\n: #"), ("model", "")])
 @ANYTHING

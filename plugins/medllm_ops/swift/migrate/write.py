@@ -37,8 +37,10 @@ def write_recipe(
             lines += _comments(stage.comments.get(name, []), 4)
             if value is not None:
                 lines.append(f"    {name}: {_inline(value)}")
+        # Also of what was taken out again.
+        for name, told in stage.comments.items():
+            lines += _comments(told if name not in stage.fields else [], 4)
         if stage.extra:
-            lines += _comments(stage.comments.get("extra", []), 4)
             lines.append("    extra:")
             lines += [f"      {_inline(name)}: {_inline(value)}" for name, value in stage.extra.items()]
         lines += _comments(["Gone:", *stage.gone] if stage.gone else [], 4)
