@@ -24,6 +24,7 @@ from medllm_ops.refresh.cli import corpus_app
 from medllm_ops.report.data.cli import report as data_report
 from medllm_ops.run import Run, default_run_name
 from medllm_ops.serving.cli import serve_app
+from medllm_ops.swift.recipe_cli import recipe_app
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(corpus_app, name="corpus")
@@ -31,6 +32,7 @@ app.add_typer(curate_app, name="curate")
 dataset_app.command(name="report")(data_report)
 app.add_typer(dataset_app, name="dataset")
 app.command()(lineage)
+app.add_typer(recipe_app, name="recipe")
 app.add_typer(serve_app, name="serve")
 console = Console(highlight=False)
 
