@@ -238,23 +238,32 @@ def test_sides_never_change_and_no_cluster_is_on_both(
     state.close()
 
 
-@pytest.mark.parametrize("family", [0, 3])
-def test_a_cluster_that_trained_is_remembered_when_its_trained_rows_are_gone(
-    take: Make, tell: Make, segments: Make, family: int
+@pytest.mark.parametrize("first", [0, 4])
+@pytest.mark.parametrize("deleted", [0, 1])
+def test_clusters_that_trained_are_remembered_when_their_rows_are_gone(
+    take: Make, tell: Make, segments: Make, first: int, deleted: int
 ) -> None:
-    """It comes to train also where it is joined to another one, by whose name it goes on."""
-    for first, last, deleted in ((0, 4, 0), (0, 4, 1), (4, 0, 0), (4, 0, 1)):
-        bridges = [(1, 3), (3, 1)][first > last]
-        history = [
-            ([line(0, first, family), line(1, 2, family), line(2, last, family, "b")], [], False),
-            ([line(3, bridges[0], family)], [], False),
-            ([], [deleted, 3], False),
-            ([line(4, bridges[1], family, "b")], [], False),
+    """Also where they are joined to another one, by whose name they go on; and the text that named one comes again."""
+    history: list[Any] = [([], [], False) for _ in range(6)]
+    for family in range(5):
+        one, two, three, four, five = range(5 * family, 5 * family + 5)
+        rows = [
+            [line(one, first, family), line(two, 2, family), line(three, 4 - first, family, "b")],
+            [line(four, abs(first - 1), family)],
+            [],
+            [line(five, abs(3 - first), family, "b")],
+            [],
+            [line(100 + 5 * family + place, place, family) for place in (0, 2, 4)],
         ]
+        gone = [[], [], [5 * family + deleted, four], [], [one, two, three, four, five], []]
+        for step, more, less in zip(history, rows, gone, strict=True):
+            step[0].extend(more)
+            step[1].extend(less)
+    for steps in (4, 6):
         model = Model()
-        for segment in segments(history):
+        for segment in segments(history[:steps]):
             model.step(segment["rows"], segment["gone"], segment["full"])
-        with take(segments(history)) as state:
+        with take(segments(history[:steps])) as state:
             told = tell(state)
         assert {id_: (row["source"], row["side"], row["cluster"]) for id_, row in told["kept"].items()} == model.kept()
 

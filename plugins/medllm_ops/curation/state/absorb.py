@@ -93,6 +93,8 @@ def take_in(database: sqlite3.Connection, arrival: Arrival, val_share: Callable[
 
 def missing(database: sqlite3.Connection, index: Index) -> list[str]:
     """The ids that are there, and of which a segment has no line."""
+    if database.execute("SELECT 1 FROM rows LIMIT 1").fetchone() is None:
+        return []
     database.execute("CREATE TEMP TABLE given (id TEXT PRIMARY KEY) WITHOUT ROWID")
     for _, batch in index.batches(["id"], BATCH):
         database.executemany("INSERT OR IGNORE INTO given VALUES (?)", zip(batch.column(0).to_pylist(), strict=True))
