@@ -46,8 +46,7 @@ FORM = {
         type=_LIST,
         items={"type": "string"},
         title="Evaluation sets",
-        description="Files of what models will be evaluated on: rows that overlap with them are left out.",
-        examples=["/data/cmb.json", "/data/medqa.jsonl"],
+        description="Files of what models will be evaluated on, one a line: rows that overlap are left out.",
         section="Curation",
     ),
     "allow_licences": Param(
@@ -56,7 +55,7 @@ FORM = {
         items={"type": "string"},
         title="Allowed licences",
         description="Sources that are used whatever the licences of their records are, unknown ones too.",
-        examples=["docx"],
+        examples=["docx", "tcm_books", "alpaca", "deepctrl", "disc_medllm"],
         section="Curation",
     ),
 }

@@ -62,13 +62,13 @@ class Parameters(BaseModel):
         default_factory=list,
         title="Allowed licences",
         description="Sources of the corpus that are used whatever the licences of their records are, unknown ones too.",
-        examples=["docx"],
+        examples=["docx", "tcm_books", "alpaca", "deepctrl", "disc_medllm"],
     )
     evalsets: list[str] = Field(
         default_factory=list,
         title="Evaluation sets",
-        description="Files of what models will be evaluated on: rows that overlap with them are not trained on.",
-        examples=["/data/cmb.json", "/data/medqa.jsonl"],
+        # No examples: the form would let nothing else be chosen.
+        description="Files of what models will be evaluated on, one a line: rows that overlap are not trained on.",
     )
     max_retracted_share: float = Field(
         default=0,

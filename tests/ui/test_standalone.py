@@ -98,7 +98,7 @@ def test_the_form_starts_the_dag_with_changed_values(page: Page, login: Login, m
     form = open_form(page, login)
     form.get_by_role("button", name="Data", exact=True).click()
     for source in ("pubmed", "alpaca"):
-        form.get_by_label("Select one or multiple values").locator("visible=true").click()
+        form.get_by_label("Select one or multiple values").locator("visible=true").first.click()
         form.get_by_role("option", name=source, exact=True).click()
     form.locator("[name=element_rows_per_source]").fill("30")
     form.locator("#element_run_name").fill(RUN)
