@@ -77,7 +77,7 @@ def airflow_standalone(airflow_home: Path, port: int, dags: Path, plugins: Path)
         _wait_until_healthy(url, process, log)
         yield _login(url, airflow_home)
     finally:
-        end_job(job_id, spare=os.getpid())
+        end_job(job_id, spare=[os.getpid()])
 
 
 def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
