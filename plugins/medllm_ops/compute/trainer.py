@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 BEAT_SECONDS = 5.0
+HOLDERS_SECONDS = 5.0
 # How long a GPU may be busy with a process that is no job of ours before the job is refused.
 BUSY_SECONDS = 120.0
 # How often a supervisor may die before it has noted that it is there.
@@ -67,6 +68,7 @@ class Trainer:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._busy_since: dict[str, float] = {}
         self._starts: dict[str, int] = {}
+        self._holders: tuple[float, dict[str, list[str]]] = (-HOLDERS_SECONDS, {})
         self.identity = ProcessIdentity.of(os.getpid())
 
     def step(self, restarted: bool = False) -> bool:
@@ -125,7 +127,7 @@ class Trainer:
             if entry.gpus > len(self.slots):
                 self._refuse(job, f"it wants {entry.gpus} GPUs and {host_name()} has {len(self.slots)}")
                 return True
-            busy = gpus.holders() if entry.gpus and any(slot.device for slot in self.slots) else {}
+            busy = self._busy() if entry.gpus and any(slot.device for slot in self.slots) else {}
         except MedllmError as error:
             _tell(entry.directory, str(error))
             return False
@@ -147,6 +149,14 @@ class Trainer:
             self._children[entry.id] = child
         log.info("job %s started%s", entry.id, f" on {', '.join(slot.name for slot in leased)}" if leased else "")
         return True
+
+    def _busy(self) -> dict[str, list[str]]:
+        """Who computes on which GPU; asked every few seconds only, since the driver takes its time."""
+        asked, holders = self._holders
+        if time.monotonic() - asked >= HOLDERS_SECONDS:
+            holders = gpus.holders()
+            self._holders = (time.monotonic(), holders)
+        return holders
 
     def _leased(self, device: str, held: dict[str, Any]) -> bool:
         return any(slot.device == device and slot.name in held for slot in self.slots)
