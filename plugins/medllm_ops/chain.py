@@ -283,10 +283,13 @@ def step(name: str) -> Step:
     raise MedllmError(f"no step {name!r}: the chain is {', '.join(candidate.name for candidate in STEPS)}")
 
 
-def execute(name: str, run_dir: str) -> Any:
-    """Run one step of the run in ``run_dir`` and return its small JSON."""
+def execute(name: str, run_dir: str, place: Place | None = None) -> Any:
+    """Run one step of the run in ``run_dir`` and return its small JSON.
+
+    :param place: where its jobs run; by default, as the run says.
+    """
     run = Run.open(Path(run_dir))
-    return step(name).execute(run, place_for(run.parameters.where))
+    return step(name).execute(run, place or place_for(run.parameters.where))
 
 
 def task_arguments(run: Run) -> dict[str, Any]:

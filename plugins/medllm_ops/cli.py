@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medllm_ops import chain
+from medllm_ops.compute.cli import gpu, trainer
 from medllm_ops.compute.places import place_for
 from medllm_ops.curation.cli import curate_app
 from medllm_ops.datasets.cli import dataset_app
@@ -24,6 +25,7 @@ from medllm_ops.refresh.cli import corpus_app
 from medllm_ops.report.data.cli import report as data_report
 from medllm_ops.run import Run, default_run_name
 from medllm_ops.serving.cli import serve_app
+from medllm_ops.swift.job_cli import job_app
 from medllm_ops.swift.recipe_cli import recipe_app
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -32,8 +34,11 @@ app.add_typer(curate_app, name="curate")
 dataset_app.command(name="report")(data_report)
 app.add_typer(dataset_app, name="dataset")
 app.command()(lineage)
+app.command()(gpu)
+app.add_typer(job_app, name="job")
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(serve_app, name="serve")
+app.command()(trainer)
 console = Console(highlight=False)
 
 EXIT_ERROR = 1

@@ -26,7 +26,7 @@ def make_plan(run: Run) -> dict[str, Any]:
         has those that are converted: none, if the run takes the corpus or a dataset.
     :raises MedllmError: one sentence that says what is wrong and what is allowed.
     """
-    from medllm_ops.models.resolve import check_model_name, refuse_remote_code, resolve_model
+    from medllm_ops.models.resolve import check_model_name, check_remote_code, resolve_model
     from medllm_ops.sources import UNRECOGNISED, get_source
     from medllm_ops.swift.arguments import check_names
     from medllm_ops.swift.recipe import load_recipe, override
@@ -67,8 +67,7 @@ def make_plan(run: Run) -> dict[str, Any]:
         with write_whole(target) as file:
             file.write((include() / "datasets" / "identity" / source).read_bytes())
     folder = resolve_model(model, recipe.hub)
-    if not recipe.allow_remote_code:
-        refuse_remote_code(folder)
+    check_remote_code(folder, recipe.remote_code)
     decided = {
         "run_dir": str(run.directory),
         "model": str(folder),

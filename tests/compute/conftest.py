@@ -11,11 +11,13 @@ import pytest
 from medllm_ops.compute import local, processes
 from medllm_ops.compute.job import Job, job_id
 from medllm_ops.compute.local import LocalPlace
+from medllm_ops.compute.processes import ProcessIdentity
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(local, "POLL_SECONDS", 0.02)
+    monkeypatch.setenv("MEDLLM_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture
@@ -41,3 +43,17 @@ def make_job(directory: Path) -> Callable[..., Job]:
 @pytest.fixture
 def place() -> LocalPlace:
     return LocalPlace()
+
+
+@pytest.fixture
+def submit(place: LocalPlace, wait_until: Callable[[Callable[[], object]], None]) -> Callable[[Job], ProcessIdentity]:
+    """Submit a job and wait until it has a supervisor of its own."""
+
+    def do(job: Job) -> ProcessIdentity:
+        submitted = place.submit(job)
+        wait_until(lambda: submitted.supervisor())
+        supervisor = submitted.supervisor()
+        assert supervisor
+        return supervisor
+
+    return do

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -13,9 +14,10 @@ import pytest
 from medllm_ops.compute.job import Job, JobError
 from medllm_ops.compute.local import LocalPlace
 from medllm_ops.compute.processes import ProcessIdentity, marked_processes
-from medllm_ops.files import read_json, write_json
+from medllm_ops.files import read_json
 
 MakeJob = Callable[..., Job]
+Submit = Callable[[Job], ProcessIdentity]
 WaitUntil = Callable[[Callable[[], object]], None]
 
 # Notes that it runs, then waits until it may end.
@@ -119,21 +121,20 @@ def test_a_command_that_cannot_be_started_is_named(place: LocalPlace, directory:
         place.run(job)
 
 
-def test_stop_ends_the_whole_tree(place: LocalPlace, make_job: MakeJob, wait_until: WaitUntil) -> None:
+def test_stop_ends_the_whole_tree(submit: Submit, place: LocalPlace, make_job: MakeJob, wait_until: WaitUntil) -> None:
     job = make_job(FAMILY)
-    supervisor = place.submit(job)
-    assert supervisor
+    supervisor = submit(job)
     family = job.directory / "family.txt"
     wait_until(lambda: len(family.read_text().split()) == 3 if family.is_file() else False)
     members = [ProcessIdentity.of(int(pid)) for pid in family.read_text().split()]
     assert all(member.alive() for member in members)
-    place.stop(job.id)
+    place.stop(job.directory)
     assert not any(member.alive() for member in [supervisor, *members])
     result = job.result()
     assert result
     assert result.stopped
     assert result.exit_code != 0
-    place.stop(job.id)
+    place.stop(job.directory)
 
 
 def test_a_stopped_job_is_no_success_even_if_it_ends_with_exit_code_0(
@@ -142,7 +143,7 @@ def test_a_stopped_job_is_no_success_even_if_it_ends_with_exit_code_0(
     code = f"import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n{COUNTED}"
     job = make_job(code)
     timer = threading.Thread(
-        target=lambda: (wait_until(lambda: lines(job.directory / "runs.txt")), place.stop(job.id)), daemon=True
+        target=lambda: (wait_until(lambda: lines(job.directory / "runs.txt")), place.stop(job.directory)), daemon=True
     )
     timer.start()
     with pytest.raises(JobError, match="it was stopped"):
@@ -178,7 +179,7 @@ def test_a_worker_that_is_interrupted_ends_its_job(place: LocalPlace, make_job: 
 
 
 def test_a_job_outlives_its_worker_and_is_found_again(
-    place: LocalPlace, make_job: MakeJob, wait_until: WaitUntil
+    submit: Submit, place: LocalPlace, make_job: MakeJob, wait_until: WaitUntil
 ) -> None:
     job = make_job(COUNTED)
     worker = subprocess.Popen([sys.executable, "-c", WORKER, job.id, COUNTED, str(job.directory)])
@@ -187,8 +188,7 @@ def test_a_job_outlives_its_worker_and_is_found_again(
     worker.wait()
     assert place.running(job.directory, "key")
     (supervisor,) = supervisors(job)
-    found = place.submit(job)
-    assert found
+    found = submit(job)
     assert found.pid == supervisor.pid
     (job.directory / "end").touch()
     assert place.run(job).exit_code == 0
@@ -210,18 +210,16 @@ def test_two_workers_at_once_share_one_job(place: LocalPlace, make_job: MakeJob,
 
 
 def test_what_a_killed_supervisor_left_is_ended_before_the_job_starts_again(
-    place: LocalPlace, make_job: MakeJob, wait_until: WaitUntil
+    submit: Submit, place: LocalPlace, make_job: MakeJob, wait_until: WaitUntil
 ) -> None:
     job = make_job(COUNTED)
-    supervisor = place.submit(job)
-    assert supervisor
+    supervisor = submit(job)
     wait_until(lambda: lines(job.directory / "runs.txt"))
     os.kill(supervisor.pid, signal.SIGKILL)
     wait_until(lambda: not supervisor.alive())
     orphan = ProcessIdentity.of(int(lines(job.directory / "runs.txt")[0]))
     assert orphan.alive()
-    second = place.submit(job)
-    assert second
+    second = submit(job)
     assert second != supervisor
     assert not orphan.alive()
     wait_until(lambda: len(lines(job.directory / "runs.txt")) == 2)
@@ -244,10 +242,11 @@ def test_a_supervisor_that_is_killed_while_a_worker_waits_is_an_error_and_leaves
     assert list(marked_processes(job.id)) == []
 
 
-def test_another_key_ends_the_old_job(place: LocalPlace, make_job: MakeJob, wait_until: WaitUntil) -> None:
+def test_another_key_ends_the_old_job(
+    submit: Submit, place: LocalPlace, make_job: MakeJob, wait_until: WaitUntil
+) -> None:
     old = make_job(COUNTED)
-    supervisor = place.submit(old)
-    assert supervisor
+    supervisor = submit(old)
     wait_until(lambda: lines(old.directory / "runs.txt"))
     assert not place.running(old.directory, "new")
     process = ProcessIdentity.of(int(lines(old.directory / "runs.txt")[0]))
@@ -261,9 +260,14 @@ def test_a_pid_that_now_belongs_to_another_process_is_not_the_supervisor(place: 
     job.directory.mkdir(parents=True)
     job.write()
     myself = ProcessIdentity.of(os.getpid())
-    write_json(job.directory / "supervisor.json", {"pid": myself.pid, "started": myself.started - 60})
+    place.spool.submit(job)
+    (entry,) = place.spool.queued()
+    assert place.spool.take(entry)
+    place.spool.started(entry, myself)
+    assert place.running(job.directory, "key")
+    place.spool.started(entry, replace(myself, started=myself.started - 60))
+    assert not place.running(job.directory, "key")
+    place.spool.started(entry, replace(myself, boot="another"))
     assert not place.running(job.directory, "key")
     assert place.run(job).exit_code == 0
     assert read_json(job.directory / "supervisor.json")["pid"] != myself.pid
-    write_json(job.directory / "supervisor.json", myself.to_row())
-    assert place.running(job.directory, "key")

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -51,7 +52,7 @@ def test_the_oldest_process_comes_first() -> None:
 
 
 def test_a_spared_process_lives_on(sleeping: dict[str, subprocess.Popen[bytes]]) -> None:
-    assert end_job(JOB, spare=sleeping["ours"].pid) == 0
+    assert end_job(JOB, spare=[sleeping["ours"].pid]) == 0
     assert sleeping["ours"].poll() is None
 
 
@@ -88,3 +89,19 @@ def test_a_process_is_its_pid_with_its_start_time(
     assert not identity.alive()
     with pytest.raises(psutil.NoSuchProcess):
         ProcessIdentity.of(process.pid)
+
+
+def test_a_clock_that_jumps_makes_no_process_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    myself = ProcessIdentity.of(os.getpid())
+    # What a process's start in seconds since the epoch does when somebody sets the clock.
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: 0.0)
+    assert myself.alive()
+    assert ProcessIdentity.of(os.getpid()) == myself
+
+
+def test_a_pid_of_another_boot_or_host_says_nothing_here() -> None:
+    myself = ProcessIdentity.of(os.getpid())
+    assert ProcessIdentity.from_row(myself.to_row()) == myself
+    assert not replace(myself, boot="another").alive()
+    assert not replace(myself, host="another").alive()
+    assert not replace(myself, host="another").here

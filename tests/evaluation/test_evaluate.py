@@ -40,10 +40,16 @@ class FakePlace:
         write_json(result, scores)
         return JobResult(job.key, 0, 1.0)
 
+    def submit(self, job: Job) -> Job:
+        raise AssertionError
+
+    def wait(self, job: Job, on_poll: Callable[[], Any] | None = None) -> JobResult:
+        raise AssertionError
+
     def running(self, directory: Path, key: str) -> bool:
         return False
 
-    def stop(self, job_id: str) -> None:
+    def stop(self, directory: Path) -> None:
         raise AssertionError
 
 

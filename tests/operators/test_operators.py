@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from medllm_ops.compute.job import job_id
+from medllm_ops.compute.job import Job, JobError
 from medllm_ops.compute.local import LocalPlace
 from medllm_ops.errors import MedllmError
+from medllm_ops.files import write_json
 from medllm_ops.operators import (
     ChainStepOperator,
     DatasetConvertOperator,
@@ -16,18 +18,18 @@ from medllm_ops.operators import (
     ServeOperator,
     SwiftSftOperator,
 )
+from medllm_ops.parameters import Parameters
+from medllm_ops.run import Run
+
+
+@dataclass
+class Figures:
+    steps: int
+
 
 TRAIN = {"stage": "sft", "recipe": "tiny", "model": "/m", "dataset": "/d", "output_dir": "/o"}
 MERGE = {"stage": "sft", "recipe": "tiny", "model": "/m", "stage_dir": "/s", "output_dir": "/o"}
 SERVE = {"name": "x", "recipe": "tiny", "model": "/m", "output_dir": "/o"}
-
-
-@pytest.fixture
-def stopped(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The ids of the jobs that were stopped."""
-    ids: list[str] = []
-    monkeypatch.setattr(LocalPlace, "stop", lambda self, job: ids.append(job))
-    return ids
 
 
 @pytest.mark.parametrize(
@@ -50,17 +52,42 @@ def test_a_stage_that_is_off_is_skipped(operator: Any, arguments: dict[str, str]
         operator(task_id="t", enabled=off, **arguments).execute({})
 
 
+@dataclass
+class FakeWork:
+    """Work that ends at once, well or not."""
+
+    figures: Any
+    job: Job | None = None
+
+    def finish(self, place: Any) -> Any:
+        if isinstance(self.figures, Exception):
+            raise self.figures
+        return self.figures
+
+
 def test_training_gets_what_the_operator_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, Any] = {}
+    seen: list[Any] = []
 
-    def train_stage(**arguments: Any) -> dict[str, Any]:
-        seen.update(arguments)
-        return {"steps": 3}
+    def begin(request: Any, place: Any) -> FakeWork:
+        seen.append((request, place))
+        return FakeWork(Figures(3))
 
-    monkeypatch.setattr("medllm_ops.swift.train.train_stage", train_stage)
+    monkeypatch.setattr("medllm_ops.swift.train.stage_request", lambda *arguments: arguments)
+    monkeypatch.setattr("medllm_ops.swift.train.begin", begin)
     assert SwiftSftOperator(task_id="t", **TRAIN).execute({}) == {"steps": 3}
-    assert isinstance(seen.pop("place"), LocalPlace)
-    assert seen == TRAIN
+    ((request, place),) = seen
+    assert isinstance(place, LocalPlace)
+    assert request == tuple(TRAIN.values())
+
+
+@pytest.mark.parametrize(("retry", "error"), [(True, JobError), (False, AirflowFailException)])
+def test_what_no_retry_helps_is_not_retried(
+    monkeypatch: pytest.MonkeyPatch, retry: bool, error: type[Exception]
+) -> None:
+    monkeypatch.setattr("medllm_ops.swift.train.stage_request", lambda *arguments: arguments)
+    monkeypatch.setattr("medllm_ops.swift.train.begin", lambda *_: FakeWork(JobError("it failed", retry=retry)))
+    with pytest.raises(error, match="it failed"):
+        SwiftSftOperator(task_id="t", **TRAIN).execute({})
 
 
 def test_an_unknown_place_is_refused() -> None:
@@ -68,14 +95,9 @@ def test_an_unknown_place_is_refused() -> None:
         SwiftSftOperator(task_id="t", where="moon", **TRAIN).execute({})
 
 
-def test_a_killed_training_ends_its_job(stopped: list[str]) -> None:
-    SwiftSftOperator(task_id="t", **TRAIN).on_kill()
-    assert stopped == [job_id(Path("/o/job"))]
-
-
-def test_a_killed_merge_ends_the_job_beside_the_stage(stopped: list[str]) -> None:
-    MergeLoraOperator(task_id="t", **MERGE).on_kill()
-    assert stopped == [job_id(Path("/s/merge/job"))]
+def test_a_merge_has_its_job_beside_the_stage() -> None:
+    assert MergeLoraOperator(task_id="t", **MERGE).job_directory() == Path("/s/merge/job")
+    assert SwiftSftOperator(task_id="t", **TRAIN).job_directory() == Path("/o/job")
 
 
 def test_a_killed_serving_ends_its_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,6 +131,10 @@ def test_a_source_without_a_good_row_fails_and_says_so(tmp_path: Path) -> None:
         task.execute({})
 
 
-def test_a_step_runs_on_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medllm_ops.chain.execute", lambda name, run_dir: {"name": name, "run": run_dir})
-    assert ChainStepOperator(task_id="t", step="curate", run_dir="/r").execute({}) == {"name": "curate", "run": "/r"}
+def test_a_step_runs_on_its_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run = Run(tmp_path, Parameters())
+    write_json(tmp_path / "run.json", {"parameters": run.parameters.model_dump(mode="json")})
+    monkeypatch.setattr("medllm_ops.chain.execute", lambda *arguments: arguments)
+    step, run_dir, place = ChainStepOperator(task_id="t", step="curate", run_dir=str(tmp_path)).execute({})
+    assert (step, run_dir) == ("curate", str(tmp_path))
+    assert isinstance(place, LocalPlace)

@@ -15,7 +15,6 @@ import psutil
 import pytest
 
 from medllm_ops.compute.job import Job, JobError
-from medllm_ops.compute.local import LocalPlace
 from medllm_ops.compute.processes import marked_processes
 from medllm_ops.errors import MedllmError
 from medllm_ops.serving import registry
@@ -251,10 +250,10 @@ def test_a_chat_page_ends_alone(wait_until: WaitUntil) -> None:
 
 
 def test_what_cannot_be_started_leaves_nothing(serving_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: LocalPlace, job: Job) -> None:
+    def fail(job: Job) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(LocalPlace, "submit", fail)
+    monkeypatch.setattr("medllm_ops.serving.registry.start_supervisor", fail)
     with pytest.raises(OSError, match="No space left"):
         start(service())
     assert find_service("demo") is None

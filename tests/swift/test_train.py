@@ -2,7 +2,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from safetensors.numpy import save_file
 from medllm_ops.compute.job import Job, JobResult, job_id
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, write_json, write_json_lines
+from medllm_ops.swift.attempts import Attempt
 from medllm_ops.swift.progress import Progress
 from medllm_ops.swift.recipe import StageRecipe
-from medllm_ops.swift.train import TrainRequest, train, train_stage
+from medllm_ops.swift.request import TrainRequest
+from medllm_ops.swift.train import train, train_stage
 
 ROWS, VAL_ROWS, STEPS = 8, 2, 4
 
@@ -42,15 +44,23 @@ class FakePlace:
     last_line: bool = True
     checkpoint: bool = True
     found: bool = False
+    first_step: int = 0
     log: str = ""
     jobs: list[Job] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
 
     def run(self, job: Job, on_poll: Callable[[], Any] | None = None) -> JobResult:
+        return self.wait(self.submit(job), on_poll)
+
+    def submit(self, job: Job) -> Job:
         self.jobs.append(job)
-        self.events.append("run")
+        self.events.append("submit")
+        return job
+
+    def wait(self, job: Job, on_poll: Callable[[], Any] | None = None) -> JobResult:
         job.write()
         job.log.write_text(self.log)
+        write_json(job.directory.parent / "attempts.json", [asdict(Attempt(self.first_step, 2, 1, seconds=2.0))])
         output = job.directory.parent / "output"
         output.mkdir(exist_ok=True)
         last = save_checkpoint(output, self.steps) if self.checkpoint else None
@@ -70,8 +80,8 @@ class FakePlace:
     def running(self, directory: Path, key: str) -> bool:
         return self.found
 
-    def stop(self, job_id: str) -> None:
-        self.events.append(f"stop {job_id}")
+    def stop(self, directory: Path) -> None:
+        self.events.append("stop")
 
 
 @pytest.fixture
@@ -95,14 +105,11 @@ def test_a_training_gives_its_figures_and_its_checkpoint(request_: TrainRequest)
     # 4 steps of 2 rows of 10 tokens in 2 seconds.
     assert result.tokens_per_second == 40.0
     assert read_json(request_.directory / "result.json")["key"] == request_.key()
-    assert "swift.cli.sft" in place.jobs[0].argv
-    assert place.jobs[0].id == job_id(request_.directory / "job")
-
-
-def test_pretraining_is_another_command(request_: TrainRequest) -> None:
-    place = FakePlace()
-    train(replace(request_, stage="pretrain"), place)
-    assert "swift.cli.pt" in place.jobs[0].argv
+    assert result.attempts == [asdict(Attempt(0, 2, 1, seconds=2.0))]
+    (job,) = place.jobs
+    assert (job.id, job.gpus) == (job_id(request_.directory / "job"), 1)
+    assert job.argv[1:3] == ("-m", "medllm_ops.swift.attempts")
+    assert TrainRequest.from_row(read_json(Path(job.argv[3]))) == request_
 
 
 def test_with_packing_rows_are_counted_and_not_packed_sequences(request_: TrainRequest) -> None:
@@ -163,19 +170,8 @@ def test_an_exit_code_of_0_proves_nothing(request_: TrainRequest, place: FakePla
     assert place.jobs[0].result() is None
 
 
-def test_a_training_goes_on_from_the_last_whole_checkpoint(request_: TrainRequest) -> None:
-    write_json(request_.directory / "key.json", {"key": request_.key()})
-    save_checkpoint(request_.output_dir, 2)
-    half = save_checkpoint(request_.output_dir, 3)
-    (half / "optimizer.pt").write_bytes(b"half")
-    place = FakePlace()
-    result = train(request_, place)
-    argv = place.jobs[0].argv
-    assert argv[argv.index("--resume_from_checkpoint") + 1] == str(request_.output_dir / "checkpoint-2")
-    assert not half.exists()
-    assert result.steps == 4
-    # Only the two steps of this attempt count for the speed.
-    assert result.tokens_per_second == 20.0
+def test_only_the_steps_of_the_last_attempt_count_for_the_speed(request_: TrainRequest) -> None:
+    assert train(request_, FakePlace(first_step=2)).tokens_per_second == 20.0
 
 
 def test_checkpoints_of_other_settings_are_cleared_away(request_: TrainRequest) -> None:
@@ -183,7 +179,6 @@ def test_checkpoints_of_other_settings_are_cleared_away(request_: TrainRequest) 
     save_checkpoint(request_.output_dir, 2)
     place = FakePlace()
     train(request_, place)
-    assert "--resume_from_checkpoint" not in place.jobs[0].argv
     assert not (request_.output_dir / "checkpoint-2").exists()
 
 
@@ -191,23 +186,18 @@ def test_what_still_runs_is_ended_before_anything_is_cleared(request_: TrainRequ
     save_checkpoint(request_.output_dir, 2)
     place = FakePlace()
     there = []
-    place.stop = lambda _job_id: there.append((request_.output_dir / "checkpoint-2").exists())  # type: ignore[method-assign]
+    place.stop = lambda _directory: there.append((request_.output_dir / "checkpoint-2").exists())  # type: ignore[method-assign]
     train(request_, place)
     assert there == [True]
 
 
 def test_a_training_that_still_runs_is_found_again_untouched(request_: TrainRequest) -> None:
-    write_json(request_.directory / "key.json", {"key": request_.key()})
     half = save_checkpoint(request_.output_dir, 3)
     (half / "optimizer.pt").write_bytes(b"being written")
-    job = Job(
-        "its id", request_.key(), ("swift", "--resume_from_checkpoint", "/x/checkpoint-1"), request_.directory / "job"
-    )
-    job.write()
     place = FakePlace(found=True)
+    (request_.directory / "job").mkdir()
     train(request_, place)
-    assert place.jobs == [job]
-    assert place.events == ["run"]
+    assert place.events == ["submit"]
     assert half.exists()
 
 
@@ -238,9 +228,9 @@ def test_a_stage_is_trained_on_its_own_sets(request_: TrainRequest, tmp_path: Pa
     place = FakePlace()
     result = train_stage("sft", *arguments, place=place)
     assert (result["stage"], result["rows"]) == ("sft", 8)
-    argv = place.jobs[0].argv
-    assert argv[argv.index("--dataset") + 1] == str(dataset / "train" / "alpaca.jsonl")
-    assert not any("pubmed" in part for part in argv)
+    asked = read_json(Path(place.jobs[0].argv[-1]))
+    assert asked["train_files"] == [str(dataset / "train" / "alpaca.jsonl")]
+    assert asked["val_files"] == [str(dataset / "val" / "alpaca.jsonl")]
     with pytest.raises(MedllmError, match="has no set for stage pretrain"):
         train_stage("pretrain", *arguments, place=place)
     with pytest.raises(MedllmError, match="recipe r has no stage self_cognition: it has pretrain, sft"):

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from medllm_ops.compute.job import job_id
+from medllm_ops.compute.job import Job
+from medllm_ops.compute.local import LocalPlace
 from medllm_ops.compute.processes import end_job, marked_processes
 from medllm_ops.files import read_json
 from medllm_ops.parameters import Parameters
@@ -51,20 +52,22 @@ def medllm_home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def login(tmp_path: Path, medllm_home: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Login]:
-    """A running Airflow. When it ends, nothing that it started is left: neither its parts, nor the run's training."""
+    """A running Airflow. When it ends, nothing of its parts is left; the run's training goes on without it."""
     port = free_ports()
     monkeypatch.setenv("MEDLLM_HOME", str(medllm_home))
     with airflow_standalone(tmp_path / "airflow", port, repository / "dags", repository / "plugins") as login:
         yield login
     training = training_job(medllm_home)
-    left = [*marked_processes(f"{JOB_ID}-{port}"), *marked_processes(training)]
-    end_job(training, grace_seconds=1)
+    left, goes_on = list(marked_processes(f"{JOB_ID}-{port}")), list(marked_processes(training.id))
+    LocalPlace().stop(training.directory)
     assert left == []
+    assert goes_on
+    assert list(marked_processes(training.id)) == []
 
 
-def training_job(medllm_home: Path) -> str:
-    """The id of the first training that the form's run starts."""
-    return job_id(medllm_home / "runs" / RUN / "stages" / "pretrain" / "job")
+def training_job(medllm_home: Path) -> Job:
+    """The first training that the form's run starts."""
+    return Job.read(medllm_home / "runs" / RUN / "stages" / "pretrain" / "job")
 
 
 @pytest.fixture
@@ -127,9 +130,12 @@ def test_the_form_starts_the_dag_with_changed_values(page: Page, login: Login, m
     assert read_json(run / "run.json")["parameters"] == expected
     assert list(read_json(run / "plan.json")["sources"]) == ["pubmed", "alpaca"]
 
-    # Airflow is ended in the middle of a training, and the training with it: see the fixture.
+    # Airflow is ended in the middle of a training: see the fixture.
     wait_for(run / "stages" / "pretrain" / "job" / "process.json")
-    assert list(marked_processes(training_job(medllm_home)))
+    training = training_job(medllm_home)
+    assert list(marked_processes(training.id))
+    assert training.owner
+    assert training.owner.task == "pretrain"
 
 
 def wait_for(path: Path) -> None:

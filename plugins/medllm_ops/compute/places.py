@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from medllm_ops.compute.job import Place
 from medllm_ops.compute.local import LocalPlace
+from medllm_ops.compute.owner import TaskOwner
 from medllm_ops.errors import MedllmError
 
-PLACES: dict[str, type[Place]] = {"local": LocalPlace}
+PLACES: dict[str, Callable[[TaskOwner | None, Callable[[], None] | None], Place]] = {"local": LocalPlace}
 
 
-def place_for(name: str) -> Place:
+def place_for(name: str, owner: TaskOwner | None = None, watch: Callable[[], None] | None = None) -> Place:
     """The place of this name.
 
+    :param owner: the Airflow task that asks, if one does; :param watch: called at every look at a job.
     :raises MedllmError: with the names there are.
     """
     if name not in PLACES:
         raise MedllmError(f"no place {name!r} to run jobs in: it is one of {', '.join(PLACES)}")
-    return PLACES[name]()
+    return PLACES[name](owner, watch)

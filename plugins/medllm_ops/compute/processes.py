@@ -8,8 +8,12 @@ killed leaves its children to init. What they start is theirs too, even if it cl
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+import socket
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,12 +22,40 @@ MARK = "MEDLLM_JOB_ID"
 GRACE_SECONDS = 10.0
 
 
+@cache
+def host_name() -> str:
+    """The name of this host or container: a pid says nothing without it."""
+    return socket.gethostname()
+
+
+@cache
+def boot_id() -> str:
+    """Another one after each start of the machine; empty where the system does not tell."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.is_file() else ""
+
+
+def _started(process: psutil.Process) -> float:
+    """When a process started, by a clock that nobody can set: seconds since the boot, where the system tells."""
+    try:
+        # Field 22 of proc_pid_stat(5), counted behind the command's name, which may hold anything.
+        fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+        return int(fields.split()[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError):
+        return float(process.create_time())
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """A process for ever: its pid and its start time in seconds since the epoch."""
+    """A process for ever: its pid, its start time in seconds since the boot, and which boot, on which host.
+
+    Not since the epoch: a clock that jumps moves the start of every process, and a job would seem dead.
+    """
 
     pid: int
     started: float
+    boot: str = ""
+    host: str = ""
 
     @classmethod
     def of(cls, pid: int) -> ProcessIdentity:
@@ -31,23 +63,30 @@ class ProcessIdentity:
 
         :raises psutil.NoSuchProcess: if there is none with this pid.
         """
-        return cls(pid, psutil.Process(pid).create_time())
+        return cls(pid, _started(psutil.Process(pid)), boot_id(), host_name())
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> ProcessIdentity:
         """Read back what :meth:`to_row` made."""
-        return cls(int(row["pid"]), float(row["started"]))
+        return cls(int(row["pid"]), float(row["started"]), str(row.get("boot", "")), str(row.get("host", "")))
 
     def to_row(self) -> dict[str, Any]:
         """As JSON."""
-        return {"pid": self.pid, "started": self.started}
+        return {"pid": self.pid, "started": self.started, "boot": self.boot, "host": self.host}
+
+    @property
+    def here(self) -> bool:
+        """Whether it runs, or ran, on this host, so that its pid says something."""
+        return self.host in ("", host_name())
 
     def process(self) -> psutil.Process | None:
         """The live process, or None if it ended, is a zombie, or its pid now belongs to another."""
+        if not self.here or self.boot not in ("", boot_id()):
+            return None
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid)
             # The start time is read in clock ticks: allow for the rounding.
-            same = abs(process.create_time() - self.started) < 0.05
+            same = abs(_started(process) - self.started) < 0.05
             if same and process.status() != psutil.STATUS_ZOMBIE:
                 return process
         return None
@@ -76,14 +115,14 @@ def marked_processes(job_id: str) -> Iterator[psutil.Process]:
                 yield process
 
 
-def end_job(job_id: str, grace_seconds: float = GRACE_SECONDS, spare: int | None = None) -> int:
+def end_job(job_id: str, grace_seconds: float = GRACE_SECONDS, spare: Collection[int] = ()) -> int:
     """End every process of a job: SIGTERM, then SIGKILL after the grace; return how many there were.
 
-    :param spare: a pid to leave alone (the supervisor, when it cleans up after its own child).
+    :param spare: pids to leave alone (the supervisor, when it cleans up after its own child).
     """
     ended: set[int] = set()
     # Processes fork while they are being ended, so look again until none is left.
-    while found := [process for process in marked_processes(job_id) if process.pid != spare]:
+    while found := [process for process in marked_processes(job_id) if process.pid not in spare]:
         for process in found:
             ended.add(process.pid)
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -111,5 +111,6 @@ def _scores(
     key = text_hash(str([file_hash(request_file), contents]))
     argv = (sys.executable, "-m", "medllm_ops.evaluation.score", str(request_file), str(result_file))
     directory = request.directory / "job"
-    place.run(Job(job_id(directory), key, argv, directory, process_environment(request.directory / "cache")))
+    environment = process_environment(request.directory / "cache")
+    place.run(Job(job_id(directory), key, argv, directory, environment, gpus=1))
     return dict(read_json(result_file))

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import Context
-
-from medllm_ops.compute.places import place_for
-from medllm_ops.operators.base import JobOperator
+from medllm_ops.compute.job import Place
+from medllm_ops.operators.base import JobOperator, Work
 
 
 class MergeLoraOperator(JobOperator):
@@ -34,19 +32,11 @@ class MergeLoraOperator(JobOperator):
         self.model = model
         self.stage_dir = stage_dir
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Merge and prove, and return the proof's figures."""
-        from medllm_ops.swift.merge_stage import merge_stage
+    def begin(self, place: Place) -> Work:
+        """Submit the merge, or find it or its result again."""
+        from medllm_ops.swift.merge_stage import begin
 
-        self.skip_unless_enabled()
-        return merge_stage(
-            stage=self.stage,
-            recipe=self.recipe,
-            model=self.model,
-            stage_dir=self.stage_dir,
-            output_dir=self.output_dir,
-            place=place_for(self.where),
-        )
+        return begin(self.stage, self.recipe, self.model, self.stage_dir, self.output_dir, place)
 
     def job_directory(self) -> Path:
         """Beside the stage's own job: the merged folder holds nothing but the model."""

@@ -7,10 +7,10 @@ from typing import Any
 
 from airflow.sdk import Context
 
-from medllm_ops.operators.base import JobOperator
+from medllm_ops.operators.base import StepOperator
 
 
-class ServeOperator(JobOperator):
+class ServeOperator(StepOperator):
     """Starts ``swift deploy`` on loopback with a generated key and proves it with a prompt.
 
     Returns ``{"url", "served_model_name", "prompt", "answer", "seconds", "left_running"}``. The key stays in the
@@ -22,7 +22,7 @@ class ServeOperator(JobOperator):
     :param keep: leave the endpoint running after the proof. (templated)
     """
 
-    template_fields: Sequence[str] = (*JobOperator.template_fields, "name", "recipe", "model", "keep")
+    template_fields: Sequence[str] = (*StepOperator.template_fields, "name", "recipe", "model", "keep")
 
     def __init__(self, *, name: str, recipe: str, model: str, keep: bool | str = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -40,7 +40,7 @@ class ServeOperator(JobOperator):
         return serve_model(name=self.name, recipe=self.recipe, model=self.model, output_dir=self.output_dir, keep=keep)
 
     def on_kill(self) -> None:
-        """End the endpoint."""
+        """End the endpoint: a task that is run again proves it anew."""
         from medllm_ops.serving.registry import stop_service
 
         stop_service(self.name)

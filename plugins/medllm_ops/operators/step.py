@@ -8,9 +8,10 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 
-from medllm_ops.compute.job import job_id
 from medllm_ops.compute.places import place_for
 from medllm_ops.operators.timings import record_timings
+from medllm_ops.operators.watching import TaskWatch, owner_of, stop_quickly
+from medllm_ops.run import Run
 
 
 class ChainStepOperator(BaseOperator):
@@ -21,6 +22,7 @@ class ChainStepOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("run_dir",)
+    _watch: TaskWatch | None = None
 
     def __init__(self, *, step: str, run_dir: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -33,11 +35,12 @@ class ChainStepOperator(BaseOperator):
 
         if self.step == "report":
             record_timings(context, self.run_dir)
-        return chain.execute(self.step, self.run_dir)
+        run = Run.open(Path(self.run_dir))
+        self._watch = TaskWatch(context, lambda: stop_quickly(run.evaluation / "job"))
+        where = run.parameters.where
+        return chain.execute(self.step, self.run_dir, place_for(where, owner_of(context), self._watch.look))
 
     def on_kill(self) -> None:
-        """End the evaluation's job, the only one that such a step starts."""
-        from medllm_ops.run import Run
-
-        run = Run.open(Path(self.run_dir))
-        place_for(run.parameters.where).stop(job_id(run.evaluation / "job"))
+        """The task is to end; its job, the evaluation's, only if a user wants that."""
+        if self._watch:
+            self._watch.on_kill()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from airflow.sdk import Context
-
-from medllm_ops.compute.places import place_for
-from medllm_ops.operators.base import JobOperator
+from medllm_ops.compute.job import Place
+from medllm_ops.operators.base import JobOperator, Work
 
 
 class SwiftSftOperator(JobOperator):
@@ -17,7 +16,7 @@ class SwiftSftOperator(JobOperator):
     A retry finds its job again where it still runs, and goes on from the last whole checkpoint where it does not.
     Succeeds only if every step was made, the loss is finite, and ms-swift kept every row it was given. Returns
     ``{"stage", "steps", "max_steps", "loss", "eval_loss", "seconds", "rows", "val_rows", "tokens_per_second",
-    "checkpoint", "output_dir", "key"}``.
+    "checkpoint", "output_dir", "attempts", "key"}``.
 
     :param stage: ``pretrain`` (``swift pt``), ``sft`` or ``self_cognition`` (``swift sft``). (templated)
     :param recipe: the name of a recipe in ``include/swift_configs``, or a path. (templated)
@@ -35,16 +34,12 @@ class SwiftSftOperator(JobOperator):
         self.model = model
         self.dataset = dataset
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Train, and return the figures."""
-        from medllm_ops.swift.train import train_stage
+    def begin(self, place: Place) -> Work:
+        """Submit the training, or find it or its result again."""
+        from medllm_ops.swift.train import begin, stage_request
 
-        self.skip_unless_enabled()
-        return train_stage(
-            stage=self.stage,
-            recipe=self.recipe,
-            model=self.model,
-            dataset=self.dataset,
-            output_dir=self.output_dir,
-            place=place_for(self.where),
-        )
+        return begin(stage_request(self.stage, self.recipe, self.model, self.dataset, self.output_dir), place)
+
+    def figures(self, result: Any) -> dict[str, Any]:
+        """The figures of a training."""
+        return asdict(result)

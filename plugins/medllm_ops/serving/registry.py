@@ -18,8 +18,8 @@ import psutil
 from filelock import FileLock
 
 from medllm_ops.compute.job import Job, JobError, explain_exit_code, job_id
-from medllm_ops.compute.local import LocalPlace
 from medllm_ops.compute.processes import end_job, marked_processes
+from medllm_ops.compute.supervisor import start_supervisor
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, write_json
 from medllm_ops.home import home
@@ -181,7 +181,10 @@ def start_service(
             (service.directory / name).chmod(0o600)
         job = Job(service.job_id, secrets.token_hex(8), argv, service.directory / "job", environment)
         try:
-            LocalPlace().submit(job)
+            job.directory.mkdir(parents=True)
+            job.write()
+            # Not through the trainer: who starts a service waits for it, and it holds no lease.
+            start_supervisor(job)
         except BaseException:
             _end(service)
             raise

@@ -60,6 +60,36 @@ def is_whole(checkpoint: Path) -> bool:
         return False
 
 
+def is_finite(checkpoint: Path) -> bool:
+    """Whether every number of the weights is one: a training that diverged saves others, too."""
+    return all(_is_finite_safetensors(path) for path in checkpoint.glob("*.safetensors"))
+
+
+# The bits of a number's exponent, and of how many bytes it is; all of them set: infinite, or no number.
+_EXPONENTS = {"F64": (8, 0x7FF << 52), "F32": (4, 0xFF << 23), "F16": (2, 0x1F << 10), "BF16": (2, 0xFF << 7)}
+_BLOCK = 1 << 24
+
+
+def _is_finite_safetensors(path: Path) -> bool:
+    import numpy as np
+
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        for name, entry in header.items():
+            if name == "__metadata__" or entry["dtype"] not in _EXPONENTS:
+                continue
+            size, exponent = _EXPONENTS[entry["dtype"]]
+            begin, end = entry["data_offsets"]
+            file.seek(8 + length + begin)
+            for start in range(begin, end, _BLOCK):
+                bits = np.frombuffer(file.read(min(_BLOCK, end - start)), dtype=f"<u{size}")
+                mask = bits.dtype.type(exponent)
+                if bool(np.any((bits & mask) == mask)):
+                    return False
+    return True
+
+
 def _shards(checkpoint: Path) -> set[str]:
     """The names of the files that a model in several files needs; none for an adapter."""
     index = checkpoint / "model.safetensors.index.json"

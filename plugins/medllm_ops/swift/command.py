@@ -19,7 +19,17 @@ Kind = Literal["pt", "sft"]
 
 # Ours, not ms-swift's.
 _OWN_FIELDS = frozenset(
-    {"checkpoint", "eval_rows", "val_share", "identity_rows", "instruction_rows", "instruction_sets", "extra"}
+    {
+        "checkpoint",
+        "eval_rows",
+        "extra",
+        "halve_batch",
+        "identity_rows",
+        "instruction_rows",
+        "instruction_sets",
+        "stalled_minutes",
+        "val_share",
+    }
 )
 _LORA_FIELDS = frozenset({"lora_rank", "lora_alpha", "lora_dropout", "target_modules"})
 _KEPT_ROWS = re.compile(r"size=(\d+)")
@@ -86,6 +96,8 @@ def build(
         "resume_from_checkpoint": str(resume_from) if resume_from else None,
         "data_seed": stage.seed,
         "report_to": "none",
+        # Otherwise a loss that is no number is logged as the mean of those before it.
+        "logging_nan_inf_filter": False,
         "dataloader_num_workers": 0,
         "save_strategy": "steps",
         "eval_strategy": "steps",

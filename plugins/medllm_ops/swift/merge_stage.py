@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,31 @@ def job_directory(stage_dir: Path) -> Path:
     return stage_dir / "merge" / "job"
 
 
-def merge_stage(stage: str, recipe: str, model: str, stage_dir: str, output_dir: str, place: Place) -> dict[str, Any]:
-    """Merge the checkpoint that a stage chose into the model it was trained on.
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """A merge that was begun."""
+
+    job: Job
+    model: str
+    result_file: Path
+
+    def finish(self, place: Place) -> dict[str, Any]:
+        """Wait for the end, and return ``{"model", "passed", "max_abs_diff", "tolerance", "seconds"}``.
+
+        :raises MedllmError: if the merge or its proof failed.
+        """
+        place.wait(self.job)
+        proof = read_json(self.result_file)["proof"]
+        figures = {name: proof[name] for name in ("passed", "max_abs_diff", "tolerance", "seconds")}
+        return {"model": self.model} | figures
+
+
+def begin(stage: str, recipe: str, model: str, stage_dir: str, output_dir: str, place: Place) -> Merge:
+    """Submit the merge of the checkpoint that a stage chose into the model it was trained on, or find it again.
 
     :param model: the folder that the stage started from.
     :param stage_dir: the stage's folder, with its ``result.json``.
     :param output_dir: the merged model's folder: whole and proven, or absent.
-    :return: ``{"model", "passed", "max_abs_diff", "tolerance", "seconds"}``.
-    :raises MedllmError: if the merge or its proof failed.
     """
     settings = load_recipe(recipe)
     check_remote_code(Path(model), settings.remote_code)
@@ -54,6 +72,9 @@ def merge_stage(stage: str, recipe: str, model: str, stage_dir: str, output_dir:
     if not request.out.is_dir():
         # It may have been merged before and removed since.
         job.result_file.unlink(missing_ok=True)
-    place.run(job)
-    proof = read_json(result_file)["proof"]
-    return {"model": output_dir} | {name: proof[name] for name in ("passed", "max_abs_diff", "tolerance", "seconds")}
+    return Merge(place.submit(job), output_dir, result_file)
+
+
+def merge_stage(stage: str, recipe: str, model: str, stage_dir: str, output_dir: str, place: Place) -> dict[str, Any]:
+    """Merge a stage; see :func:`begin` and :meth:`Merge.finish`."""
+    return begin(stage, recipe, model, stage_dir, output_dir, place).finish(place)

@@ -23,7 +23,8 @@ from medllm_ops.models.families import Member, find_member
 from medllm_ops.swift.families import record, versions
 from medllm_ops.swift.merge import MergeRequest, merge
 from medllm_ops.swift.recipe import StageRecipe
-from medllm_ops.swift.train import TrainRequest, train
+from medllm_ops.swift.request import TrainRequest
+from medllm_ops.swift.train import train
 
 ROWS, VAL_ROWS = 12, 4
 _SETTINGS: dict[str, Any] = {

@@ -89,6 +89,15 @@ class StageRecipe(BaseModel):
         "Ours: the sets they are drawn from, those of them that the run has; empty: all of sft.",
         ours=True,
     )
+    halve_batch: bool = setting(
+        True,
+        "true or false",
+        "Ours: out of memory, go on with half the batch and twice the accumulation.",
+        ours=True,
+    )
+    stalled_minutes: float = setting(
+        30, "minutes", "Ours: without any progress for so long, a training is ended as hung.", gt=0, le=1440, ours=True
+    )
     extra: dict[str, Scalar | list[Scalar]] = setting(
         {}, "names and values", "Any further ms-swift argument, by its name.", ours=True
     )

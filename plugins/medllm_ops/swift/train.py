@@ -5,77 +5,36 @@ from __future__ import annotations
 import logging
 import math
 import shutil
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medllm_ops.compute.job import Job, Place, job_id
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import count_lines, file_hash, read_json, text_hash, to_json_line, write_json
+from medllm_ops.files import count_lines, read_json, write_json
 from medllm_ops.models.resolve import check_remote_code
-from medllm_ops.swift.checkpoints import is_whole, last_whole_checkpoint, step_of
-from medllm_ops.swift.command import build, parse_kept_rows, parse_logged_rows, rows_scored
+from medllm_ops.swift.attempts import read_attempts
+from medllm_ops.swift.command import parse_kept_rows, parse_logged_rows, rows_scored
+from medllm_ops.swift.environment import process_environment
 from medllm_ops.swift.progress import Progress, read_end, read_progress
-from medllm_ops.swift.recipe import StageRecipe, load_recipe
+from medllm_ops.swift.recipe import load_recipe
+from medllm_ops.swift.request import TrainRequest
 
+REQUEST_FILE = "request.json"
 log = logging.getLogger(__name__)
 
 LOG_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class TrainRequest:
-    """What to train.
-
-    :param stage: the stage's name in the chain; ``pretrain`` runs ``swift pt``, the others ``swift sft``.
-    :param recipe: the validated settings of the stage.
-    :param model_dir: the absolute folder of the model to start from.
-    :param train_files: JSON lines in the ms-swift format; ``val_files`` likewise, for the losses on the way.
-    :param directory: the stage's own: its job, its output and its ``result.json``.
-    :param tokens: the tokens in ``train_files``, for the speed.
-    """
-
-    stage: str
-    recipe: StageRecipe
-    model_dir: Path
-    model_type: str | None
-    template: str | None
-    train_files: tuple[Path, ...]
-    val_files: tuple[Path, ...]
-    directory: Path
-    torch_dtype: str | None = None
-    system: str | None = None
-    tokens: int = 0
-
-    @property
-    def output_dir(self) -> Path:
-        """Where ms-swift writes its checkpoints and logs."""
-        return self.directory / "output"
-
-    def key(self) -> str:
-        """A hash of everything that decides the result: settings, model and data."""
-        files = [file_hash(path) for path in (*self.train_files, *self.val_files)]
-        model = [str(self.model_dir), file_hash(self.model_dir / "config.json")]
-        weights = [(path.name, path.stat().st_size) for path in sorted(self.model_dir.glob("*.safetensors"))]
-        # A model that was merged anew has the same sizes and another proof.
-        proof = self.model_dir / "merge.json"
-        model += [file_hash(proof)] if proof.is_file() else []
-        settings = [
-            self.stage,
-            self.recipe.model_dump(mode="json"),
-            self.model_type,
-            self.template,
-            self.torch_dtype,
-            self.system,
-        ]
-        return text_hash(to_json_line([settings, model, weights, files]).decode())
-
-
-@dataclass(frozen=True, slots=True)
 class TrainResult:
-    """A finished stage. ``loss`` is the last logged training loss; ``seconds`` is the wall time of the last attempt."""
+    """A finished stage. ``loss`` is the last logged training loss; ``seconds`` is the wall time of the last attempt.
+
+    ``attempts`` tells every start of ms-swift, with its cause of ending and what was changed for the next one.
+    """
 
     key: str
     stage: str
@@ -89,6 +48,61 @@ class TrainResult:
     tokens_per_second: float
     checkpoint: str
     output_dir: str
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A training that was begun, or one that was finished before: then without a job."""
+
+    request: TrainRequest
+    rows: int
+    val_rows: int
+    job: Job | None
+    result: TrainResult | None = None
+
+    def finish(self, place: Place, on_progress: Callable[[Progress], Any] | None = None) -> TrainResult:
+        """Wait for the end, and prove it.
+
+        :raises MedllmError: as :func:`train`.
+        """
+        if self.job is None:
+            assert self.result is not None
+            return self.result
+        first_step = attempts[-1].first_step if (attempts := read_attempts(self.request)) else 0
+        place.wait(self.job, _Watch(self.request, on_progress, first_step))
+        try:
+            result = _verify(self.request, self.job, self.rows, self.val_rows)
+        except MedllmError:
+            # It ended with exit code 0 and is no success: the next try must not take it for one.
+            self.job.result_file.unlink(missing_ok=True)
+            raise
+        write_json(self.request.directory / "result.json", asdict(result))
+        return result
+
+
+def begin(request: TrainRequest, place: Place) -> Training:
+    """Submit a training, or find it again, or the result that is already there.
+
+    :raises MedllmError: if the data are empty or missing.
+    """
+    result_file = request.directory / "result.json"
+    rows, val_rows = _count_rows(request)
+    key = request.key()
+    if result_file.is_file() and (row := read_json(result_file))["key"] == key and Path(row["checkpoint"]).is_dir():
+        log.info("%s: already trained, %s", request.stage, row["checkpoint"])
+        return Training(request, rows, val_rows, None, TrainResult(**row))
+    result_file.unlink(missing_ok=True)
+    directory = request.directory / "job"
+    if not place.running(directory, key):
+        # A job of other settings, or one that lost its supervisor, would go on writing into the cleared folder.
+        place.stop(directory)
+        _start_clean_unless_same(request, key)
+        write_json(directory / REQUEST_FILE, request.to_row())
+    argv = (sys.executable, "-m", "medllm_ops.swift.attempts", str(directory / REQUEST_FILE))
+    environment = process_environment(request.directory / "cache")
+    job = place.submit(Job(job_id(directory), key, argv, directory, environment, gpus=1))
+    return Training(request, rows, val_rows, job)
 
 
 def train(request: TrainRequest, place: Place, on_progress: Callable[[Progress], Any] | None = None) -> TrainResult:
@@ -97,46 +111,15 @@ def train(request: TrainRequest, place: Place, on_progress: Callable[[Progress],
     :raises MedllmError: if the data are empty, the training failed, stopped short of its steps, diverged, or kept
         other rows than it was given.
     """
-    result_file = request.directory / "result.json"
-    rows, val_rows = _count_rows(request)
-    key = request.key()
-    if result_file.is_file() and (row := read_json(result_file))["key"] == key and Path(row["checkpoint"]).is_dir():
-        log.info("%s: already trained, %s", request.stage, row["checkpoint"])
-        return TrainResult(**row)
-    result_file.unlink(missing_ok=True)
-    job_directory = request.directory / "job"
-    if place.running(job_directory, key):
-        log.info("%s: found its job again, still running", request.stage)
-        job = Job.read(job_directory)
-        first_step = _logged_step(request)
-    else:
-        job = _prepare(request, key, job_directory, place)
-        first_step = _resumed_step(job)
-    outcome = place.run(job, _Watch(request, on_progress, first_step))
-    try:
-        result = _verify(request, job, rows, val_rows, outcome.seconds)
-    except MedllmError:
-        # It ended with exit code 0 and is no success: the next try must not take it for one.
-        job.result_file.unlink(missing_ok=True)
-        raise
-    write_json(result_file, asdict(result))
-    return result
+    return begin(request, place).finish(place, on_progress)
 
 
-def train_stage(
-    stage: str,
-    recipe: str,
-    model: str,
-    dataset: str,
-    output_dir: str,
-    place: Place,
-    on_progress: Callable[[Progress], Any] | None = None,
-) -> dict[str, Any]:
-    """Train one stage of a recipe on its own sets of a frozen dataset; see :func:`train`.
+def stage_request(stage: str, recipe: str, model: str, dataset: str, output_dir: str) -> TrainRequest:
+    """The training of one stage of a recipe on its own sets of a frozen dataset.
 
     :param recipe: a recipe's name or file; :param model: the folder to start from.
     :param dataset: a folder with ``manifest.json``, ``train/`` and ``val/``.
-    :raises MedllmError: also if the recipe or the dataset has nothing for the stage.
+    :raises MedllmError: if the recipe or the dataset has nothing for the stage.
     """
     settings = load_recipe(recipe)
     if stage not in settings.stages:
@@ -147,7 +130,7 @@ def train_stage(
     sets = {name: figures for name, figures in manifest["sets"].items() if figures["stage"] == stage}
     if not sets:
         raise MedllmError(f"dataset {dataset} has no set for stage {stage}")
-    request = TrainRequest(
+    return TrainRequest(
         stage=stage,
         recipe=settings.stages[stage],
         model_dir=Path(model),
@@ -160,38 +143,19 @@ def train_stage(
         system=settings.system,
         tokens=sum(figures["tokens"] for figures in sets.values()),
     )
-    return asdict(train(request, place, on_progress))
 
 
-def _prepare(request: TrainRequest, key: str, directory: Path, place: Place) -> Job:
-    """Clear away what cannot be used, and make the job that goes on from what can."""
-    # A job of other settings, or one that lost its supervisor, would go on writing into the cleared folder.
-    place.stop(job_id(directory))
-    _start_clean_unless_same(request, key)
-    resume_from = last_whole_checkpoint(request.output_dir)
-    if resume_from:
-        log.info("%s: going on from %s", request.stage, resume_from)
-    _remove_half_checkpoints(request.output_dir)
-    command = build(
-        request.recipe,
-        "pt" if request.stage == "pretrain" else "sft",
-        model_dir=request.model_dir,
-        model_type=request.model_type,
-        template=request.template,
-        torch_dtype=request.torch_dtype,
-        system=request.system,
-        train_files=request.train_files,
-        val_files=request.val_files,
-        output_dir=request.output_dir,
-        resume_from=resume_from,
-    )
-    return Job(job_id(directory), key, command.argv, directory, command.env)
-
-
-def _resumed_step(job: Job) -> int:
-    """The step of the checkpoint that the job's command resumes from, or 0."""
-    flag = "--resume_from_checkpoint"
-    return step_of(Path(job.argv[job.argv.index(flag) + 1])) if flag in job.argv else 0
+def train_stage(
+    stage: str,
+    recipe: str,
+    model: str,
+    dataset: str,
+    output_dir: str,
+    place: Place,
+    on_progress: Callable[[Progress], Any] | None = None,
+) -> dict[str, Any]:
+    """Train one stage; see :func:`stage_request` and :func:`train`."""
+    return asdict(train(stage_request(stage, recipe, model, dataset, output_dir), place, on_progress))
 
 
 def _logged_step(request: TrainRequest) -> int:
@@ -220,13 +184,6 @@ def _start_clean_unless_same(request: TrainRequest, key: str) -> None:
     if request.directory.exists():
         shutil.rmtree(request.directory)
     write_json(mark, {"key": key})
-
-
-def _remove_half_checkpoints(output_dir: Path) -> None:
-    for path in output_dir.glob("checkpoint-*"):
-        if path.is_dir() and not is_whole(path):
-            log.warning("removing the half-written %s", path)
-            shutil.rmtree(path)
 
 
 class _Watch:
@@ -258,7 +215,7 @@ class _Watch:
         log.info("%s: %s", self._stage, progress)
 
 
-def _verify(request: TrainRequest, job: Job, rows: int, val_rows: int, seconds: float) -> TrainResult:
+def _verify(request: TrainRequest, job: Job, rows: int, val_rows: int) -> TrainResult:
     """Believe the training only where its own files say so: an exit code of 0 proves nothing."""
     name = f"stage {request.stage}"
     end = read_end(request.output_dir)
@@ -278,8 +235,9 @@ def _verify(request: TrainRequest, job: Job, rows: int, val_rows: int, seconds: 
     checkpoint = end.best_checkpoint if request.recipe.checkpoint == "best" else end.last_checkpoint
     if checkpoint is None or not checkpoint.is_dir():
         raise MedllmError(f"{name}: no {request.recipe.checkpoint} checkpoint in {request.output_dir}")
-    steps = end.step - _resumed_step(job)
-    seen = steps * request.recipe.per_device_train_batch_size * (request.recipe.gradient_accumulation_steps or 1)
+    attempts = read_attempts(request)
+    last = attempts[-1]
+    seen = (end.step - last.first_step) * last.batch * last.accumulation
     return TrainResult(
         key=job.key,
         stage=request.stage,
@@ -287,10 +245,11 @@ def _verify(request: TrainRequest, job: Job, rows: int, val_rows: int, seconds: 
         max_steps=end.max_steps,
         loss=end.loss,
         eval_loss=end.eval_loss,
-        seconds=seconds,
+        seconds=last.seconds,
         rows=rows,
         val_rows=val_rows,
-        tokens_per_second=request.tokens / rows * seen / seconds,
+        tokens_per_second=request.tokens / rows * seen / last.seconds,
         checkpoint=str(checkpoint),
         output_dir=str(request.output_dir),
+        attempts=[asdict(attempt) for attempt in attempts],
     )

@@ -19,6 +19,7 @@ from pathlib import Path
 import httpx
 
 from medllm_ops.compute.processes import MARK, end_job
+from medllm_ops.compute.spool import Spool
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json
 
@@ -77,7 +78,7 @@ def airflow_standalone(airflow_home: Path, port: int, dags: Path, plugins: Path)
         _wait_until_healthy(url, process, log)
         yield _login(url, airflow_home)
     finally:
-        end_job(job_id, spare=os.getpid())
+        end_job(job_id, spare=[os.getpid()])
 
 
 def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -115,6 +116,8 @@ def main() -> None:
             signal.pause()
     except KeyboardInterrupt:
         print("ended", flush=True)
+        for entry in Spool().running():
+            print(f"job {entry.id} goes on; `medllm-ops job stop {entry.id}` ends it", flush=True)
     except MedllmError as error:
         sys.exit(f"error: {error}")
 

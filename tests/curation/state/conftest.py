@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import xxhash
 
+from medllm_ops.curation.duplicates.normalise import compared
 from medllm_ops.curation.duplicates.settings import DuplicateSettings, Shingles
 from medllm_ops.curation.settings import CurationSettings
 from medllm_ops.curation.state.segment import INDEX
@@ -90,6 +92,121 @@ def listing(state: CurationState) -> dict[str, Any]:
     return {"kept": dict(sorted(kept.items())), "removed": removed, "counts": state.counts()}
 
 
+SHARES = {"a": 0.4, "b": 0.6, "c": 0.4}
+
+
+class Model:
+    """The rules in the plainest way."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        self.sides: dict[str, str] = {}
+        self.of_cluster: dict[bytes, str] = {}
+
+    def step(self, lines: list[Row], gone: list[str], full: bool) -> None:
+        given_ids = {line["id"] for line in lines}
+        if full:
+            gone = [id_ for id_, row in self.rows.items() if row["step"] != "gone" and id_ not in given_ids]
+        for id_ in gone:
+            if id_ in self.rows and id_ not in given_ids:
+                self.rows[id_].update(step="gone", live=False)
+        before = {id_: row for id_, row in self.rows.items() if row["live"]}
+        for line in lines:
+            was = before.get(line["id"])
+            content, words = compared(line).content, line["text"]
+            same = was is not None and was["content"] == content and not line["drop"]
+            self.rows[line["id"]] = {
+                "line": line, "source": line["source"], "content": content, "words": words, "live": not line["drop"],
+                "length": compared(line).length, "step": (line["drop"] or ("",))[0],
+                "kept": was["kept"] if same else None, "cluster": was["cluster"] if same else None,
+            }  # fmt: skip
+        self._clusters(before)
+
+    def _clusters(self, before: dict[str, Row]) -> None:
+        live = {id_: row for id_, row in self.rows.items() if row["live"]}
+        old = {row["cluster"] for row in live.values() if row["cluster"]}
+        groups = [{name} | {row["content"] for row in live.values() if row["cluster"] == name} for name in old]
+        known = {row["content"]: row["words"] for row in live.values() if row["cluster"]}
+        for row in live.values():
+            if not row["cluster"] and row["content"] not in known:
+                near = {content for content, words in known.items() if self._near(row["words"], words)}
+                touched = [group for group in groups if group & {row["content"], *near}]
+                groups = [group for group in groups if group not in touched] + [{row["content"]}.union(*touched)]
+                known[row["content"]] = row["words"]
+        named = {}
+        for group in groups:
+            joined = group & old
+            name = min(joined or group)
+            members = {id_: row for id_, row in live.items() if row["content"] in group}
+            for row in members.values():
+                row["cluster"] = name
+            self._elect(members)
+            if members:
+                named[name] = (members, joined)
+        self._split(named)
+
+    @staticmethod
+    def _near(one: tuple[int, int], other: tuple[int, int]) -> bool:
+        return one[0] == other[0] and abs(one[1] - other[1]) <= 1
+
+    @staticmethod
+    def _elect(members: dict[str, Row]) -> None:
+        if not members:
+            return
+        best = min(members, key=lambda id_: (members[id_]["kept"] != id_, -members[id_]["length"], id_))
+        stay = {best} | {id_ for id_, row in members.items() if row["kept"] == id_}
+        for id_, row in members.items():
+            equal = [one for one in sorted(stay) if members[one]["content"] == row["content"]]
+            row["kept"] = id_ if id_ in stay else equal[0] if equal else best
+            equals = members[row["kept"]]["content"] == row["content"]
+            row["step"] = "" if row["kept"] == id_ else "exact dedup" if equals else "near dedup"
+
+    def _split(self, named: dict[bytes, tuple[dict[str, Row], set[bytes]]]) -> None:
+        new = defaultdict(list)
+        for name, (members, joined) in named.items():
+            written = {self.sides.get(id_) for id_ in members} | {self.of_cluster.get(one) for one in {name, *joined}}
+            side = "train" if "train" in written else "val" if "val" in written else None
+            if side is None:
+                source = min((id_, row["source"]) for id_, row in members.items() if row["kept"] == id_)[1]
+                place = xxhash.xxh3_64_intdigest(b"split:" + name)
+                side = "val" if place < SHARES[source] * 2**64 else "train"
+                new[source].append((place, name))
+            for one in {name, *joined}:
+                self.of_cluster[one] = side
+        for source, places in new.items():
+            standing = Counter()
+            for name, (members, _) in named.items():
+                side = self.of_cluster[name]
+                standing.update(
+                    side
+                    for id_, row in members.items()
+                    if row["source"] == source and row["kept"] == id_ and self.sides.get(id_, side) == side
+                )
+            if len(standing) == 1 and standing.total() > 1:
+                missing = "val" if "train" in standing else "train"
+                self.of_cluster[(min if missing == "val" else max)(places)[1]] = missing
+        for name, (members, _) in named.items():
+            for id_, row in members.items():
+                side = self.sides.setdefault(id_, self.of_cluster[name])
+                if not row["step"] and side != self.of_cluster[name]:
+                    row["step"] = "split"
+
+    def kept(self) -> dict[str, tuple[str, str, bytes]]:
+        return {
+            id_: (row["source"], self.sides[id_], row["cluster"])
+            for id_, row in sorted(self.rows.items())
+            if row["step"] == ""
+        }
+
+    def removed(self) -> list[tuple[str, str, str, str]]:
+        stands = ("exact dedup", "near dedup")
+        return sorted(
+            (row["step"], id_, row["source"], row["kept"] if row["step"] in stands else "")
+            for id_, row in self.rows.items()
+            if row["step"] not in ("", "gone")
+        )
+
+
 @pytest.fixture(autouse=True)
 def _no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
     """No machine loses its power here; a killed process loses nothing that it wrote."""
@@ -118,6 +235,11 @@ def window() -> Callable[[int, int], str]:
 @pytest.fixture
 def curation() -> CurationSettings:
     return SETTINGS
+
+
+@pytest.fixture
+def new_model() -> Callable[[], Model]:
+    return Model
 
 
 @pytest.fixture

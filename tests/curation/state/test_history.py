@@ -5,11 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import xxhash
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from medllm_ops.curation.duplicates.normalise import compared
 from medllm_ops.curation.state.state import find
 
 Row = dict[str, Any]
@@ -19,7 +17,6 @@ EXAMPLES = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-SHARES = {"a": 0.4, "b": 0.6, "c": 0.4}
 IDS = [f"r{number}" for number in range(12)]
 FATES = [None, None, None, None, ("clean", "too short"), ("read", "retracted")]
 
@@ -32,118 +29,6 @@ STEP = st.tuples(
     st.sampled_from([False, False, False, True]),
 )
 HISTORY = st.lists(STEP, min_size=1, max_size=4)
-
-
-class Model:
-    """The rules in the plainest way."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, Row] = {}
-        self.sides: dict[str, str] = {}
-        self.of_cluster: dict[bytes, str] = {}
-
-    def step(self, lines: list[Row], gone: list[str], full: bool) -> None:
-        given_ids = {line["id"] for line in lines}
-        if full:
-            gone = [id_ for id_, row in self.rows.items() if row["step"] != "gone" and id_ not in given_ids]
-        for id_ in gone:
-            if id_ in self.rows and id_ not in given_ids:
-                self.rows[id_].update(step="gone", live=False)
-        before = {id_: row for id_, row in self.rows.items() if row["live"]}
-        for line in lines:
-            was = before.get(line["id"])
-            content, words = compared(line).content, line["text"]
-            same = was is not None and was["content"] == content and not line["drop"]
-            self.rows[line["id"]] = {
-                "line": line, "source": line["source"], "content": content, "words": words, "live": not line["drop"],
-                "length": compared(line).length, "step": (line["drop"] or ("",))[0],
-                "kept": was["kept"] if same else None, "cluster": was["cluster"] if same else None,
-            }  # fmt: skip
-        self._clusters(before)
-
-    def _clusters(self, before: dict[str, Row]) -> None:
-        live = {id_: row for id_, row in self.rows.items() if row["live"]}
-        old = {row["cluster"] for row in live.values() if row["cluster"]}
-        groups = [{name} | {row["content"] for row in live.values() if row["cluster"] == name} for name in old]
-        known = {row["content"]: row["words"] for row in live.values() if row["cluster"]}
-        for row in live.values():
-            if not row["cluster"] and row["content"] not in known:
-                near = {content for content, words in known.items() if self._near(row["words"], words)}
-                touched = [group for group in groups if group & {row["content"], *near}]
-                groups = [group for group in groups if group not in touched] + [{row["content"]}.union(*touched)]
-                known[row["content"]] = row["words"]
-        named = {}
-        for group in groups:
-            joined = group & old
-            name = min(joined or group)
-            members = {id_: row for id_, row in live.items() if row["content"] in group}
-            for row in members.values():
-                row["cluster"] = name
-            self._elect(members)
-            if members:
-                named[name] = (members, joined)
-        self._split(named)
-
-    @staticmethod
-    def _near(one: tuple[int, int], other: tuple[int, int]) -> bool:
-        return one[0] == other[0] and abs(one[1] - other[1]) <= 1
-
-    @staticmethod
-    def _elect(members: dict[str, Row]) -> None:
-        if not members:
-            return
-        best = min(members, key=lambda id_: (members[id_]["kept"] != id_, -members[id_]["length"], id_))
-        stay = {best} | {id_ for id_, row in members.items() if row["kept"] == id_}
-        for id_, row in members.items():
-            equal = [one for one in sorted(stay) if members[one]["content"] == row["content"]]
-            row["kept"] = id_ if id_ in stay else equal[0] if equal else best
-            equals = members[row["kept"]]["content"] == row["content"]
-            row["step"] = "" if row["kept"] == id_ else "exact dedup" if equals else "near dedup"
-
-    def _split(self, named: dict[bytes, tuple[dict[str, Row], set[bytes]]]) -> None:
-        new = defaultdict(list)
-        for name, (members, joined) in named.items():
-            written = {self.sides.get(id_) for id_ in members} | {self.of_cluster.get(one) for one in {name, *joined}}
-            side = "train" if "train" in written else "val" if "val" in written else None
-            if side is None:
-                source = min((id_, row["source"]) for id_, row in members.items() if row["kept"] == id_)[1]
-                place = xxhash.xxh3_64_intdigest(b"split:" + name)
-                side = "val" if place < SHARES[source] * 2**64 else "train"
-                new[source].append((place, name))
-            for one in {name, *joined}:
-                self.of_cluster[one] = side
-        for source, places in new.items():
-            standing = Counter()
-            for name, (members, _) in named.items():
-                side = self.of_cluster[name]
-                standing.update(
-                    side
-                    for id_, row in members.items()
-                    if row["source"] == source and row["kept"] == id_ and self.sides.get(id_, side) == side
-                )
-            if len(standing) == 1 and standing.total() > 1:
-                missing = "val" if "train" in standing else "train"
-                self.of_cluster[(min if missing == "val" else max)(places)[1]] = missing
-        for name, (members, _) in named.items():
-            for id_, row in members.items():
-                side = self.sides.setdefault(id_, self.of_cluster[name])
-                if not row["step"] and side != self.of_cluster[name]:
-                    row["step"] = "split"
-
-    def kept(self) -> dict[str, tuple[str, str, bytes]]:
-        return {
-            id_: (row["source"], self.sides[id_], row["cluster"])
-            for id_, row in sorted(self.rows.items())
-            if row["step"] == ""
-        }
-
-    def removed(self) -> list[tuple[str, str, str, str]]:
-        stands = ("exact dedup", "near dedup")
-        return sorted(
-            (row["step"], id_, row["source"], row["kept"] if row["step"] in stands else "")
-            for id_, row in self.rows.items()
-            if row["step"] not in ("", "gone")
-        )
 
 
 @pytest.fixture
@@ -188,8 +73,10 @@ CORRECTION = [
 @example(BRIDGE)
 @example(CORRECTION)
 @EXAMPLES
-def test_every_history_ends_as_the_model_says(take: Make, tell: Make, segments: Make, history: Any) -> None:
-    model = Model()
+def test_every_history_ends_as_the_model_says(
+    take: Make, tell: Make, segments: Make, new_model: Make, history: Any
+) -> None:
+    model = new_model()
     for segment in segments(history):
         model.step(segment["rows"], segment["gone"], segment["full"])
     with take(segments(history)) as state:
@@ -241,7 +128,7 @@ def test_sides_never_change_and_no_cluster_is_on_both(
 @pytest.mark.parametrize("first", [0, 4])
 @pytest.mark.parametrize("deleted", [0, 1])
 def test_clusters_that_trained_are_remembered_when_their_rows_are_gone(
-    take: Make, tell: Make, segments: Make, first: int, deleted: int
+    take: Make, tell: Make, segments: Make, new_model: Make, first: int, deleted: int
 ) -> None:
     """Also where they are joined to another one, by whose name they go on; and the text that named one comes again."""
     history: list[Any] = [([], [], False) for _ in range(6)]
@@ -260,7 +147,7 @@ def test_clusters_that_trained_are_remembered_when_their_rows_are_gone(
             step[0].extend(more)
             step[1].extend(less)
     for steps in (4, 6):
-        model = Model()
+        model = new_model()
         for segment in segments(history[:steps]):
             model.step(segment["rows"], segment["gone"], segment["full"])
         with take(segments(history[:steps])) as state:

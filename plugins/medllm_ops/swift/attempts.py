@@ -1,0 +1,250 @@
+"""The job of a training: ``python -m medllm_ops.swift.attempts REQUEST.json``.
+
+It starts ms-swift, watches it, and starts it again from the last whole checkpoint where the cause of its end can be
+cured: it needs neither the worker nor Airflow for that. It runs under the supervisor, which ends all of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import psutil
+
+from medllm_ops.compute.job import Failure
+from medllm_ops.compute.processes import MARK, end_job
+from medllm_ops.errors import MedllmError
+from medllm_ops.files import count_lines, read_json, write_json
+from medllm_ops.swift.causes import Cause, find_cause, memory_kills
+from medllm_ops.swift.checkpoints import is_finite, is_whole, last_whole_checkpoint, step_of
+from medllm_ops.swift.command import Command, build
+from medllm_ops.swift.progress import read_end
+from medllm_ops.swift.recipe import StageRecipe
+from medllm_ops.swift.request import TrainRequest
+from medllm_ops.swift.watching import POLL_SECONDS, Watcher, dump_stacks
+
+LOG_TAIL_BYTES = 262_144
+Build = Callable[[TrainRequest, Path | None], Command]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One start of ms-swift: from which step, with which batch, and how it ended.
+
+    :param seconds: wall time. :param cause: of its end, empty if it ended well. :param change: what the next one does.
+    """
+
+    first_step: int
+    batch: int
+    accumulation: int
+    seconds: float = 0.0
+    exit_code: int = 0
+    cause: str = ""
+    change: str = ""
+
+
+def read_attempts(request: TrainRequest) -> list[Attempt]:
+    """All attempts at a training so far."""
+    path = request.attempts_file
+    return [Attempt(**row) for row in read_json(path)] if path.is_file() else []
+
+
+def build_command(request: TrainRequest, resume_from: Path | None) -> Command:
+    """The command of one attempt."""
+    return build(
+        request.recipe,
+        "pt" if request.stage == "pretrain" else "sft",
+        model_dir=request.model_dir,
+        model_type=request.model_type,
+        template=request.template,
+        torch_dtype=request.torch_dtype,
+        system=request.system,
+        train_files=request.train_files,
+        val_files=request.val_files,
+        output_dir=request.output_dir,
+        resume_from=resume_from,
+    )
+
+
+def halved(recipe: StageRecipe) -> StageRecipe | None:
+    """The recipe with a smaller batch and the same number of rows in a step, or None if that cannot be."""
+    batch = recipe.per_device_train_batch_size
+    if not recipe.halve_batch or batch == 1:
+        return None
+    smaller = batch // 2 if batch % 2 == 0 else 1
+    accumulation = recipe.gradient_accumulation_steps * (batch // smaller)
+    changes = {"per_device_train_batch_size": smaller, "gradient_accumulation_steps": accumulation}
+    return recipe.model_copy(update=changes)
+
+
+class Attempts:
+    """The attempts at one training.
+
+    :param log: of the job, to which this process prints, too.
+    """
+
+    def __init__(self, request: TrainRequest, log: Path, build: Build = build_command) -> None:
+        self._request = request
+        self._log = log
+        self._build = build
+        self._attempts = read_attempts(request)
+
+    def run(self) -> Failure | None:
+        """Train to the end; return why it failed, if it did."""
+        request = self._request
+        if self._attempts and self._attempts[-1].batch < request.recipe.per_device_train_batch_size:
+            # What was learnt about the memory holds for later tries, too.
+            last = self._attempts[-1]
+            changes = {"per_device_train_batch_size": last.batch, "gradient_accumulation_steps": last.accumulation}
+            request = replace(request, recipe=request.recipe.model_copy(update=changes))
+        again: dict[str, int] = {}
+        while True:
+            cause = self._attempt(request)
+            if cause is None:
+                return None
+            again[cause.name] = again.get(cause.name, 0) + 1
+            smaller = halved(request.recipe) if cause.name == "memory" else None
+            if again[cause.name] > cause.again or (cause.name == "memory" and smaller is None):
+                return self._failure(request, cause)
+            change = "a new port"
+            if smaller:
+                request = replace(request, recipe=smaller)
+                batch, accumulation = smaller.per_device_train_batch_size, smaller.gradient_accumulation_steps
+                change = f"a batch of {batch} rows, accumulated {accumulation} times"
+            self._note(replace(self._attempts[-1], change=change))
+            self._say(f"{cause.sentence}; going on with {change}")
+
+    def _attempt(self, request: TrainRequest) -> Cause | None:
+        resume_from = last_whole_checkpoint(request.output_dir)
+        self._remove_half_checkpoints()
+        first_step = step_of(resume_from) if resume_from else 0
+        recipe = request.recipe
+        attempt = Attempt(first_step, recipe.per_device_train_batch_size, recipe.gradient_accumulation_steps)
+        self._attempts.append(attempt)
+        self._note(attempt)
+        command = self._build(request, resume_from)
+        self._say(f"attempt {len(self._attempts)}, from step {first_step}: {' '.join(command.argv)}")
+        offset, kills, started = self._log.stat().st_size, memory_kills(), time.monotonic()
+        rows = sum(count_lines(path) for path in request.train_files)
+        tokens = request.tokens / rows * recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
+        stalled = recipe.stalled_minutes * 60
+        watcher = Watcher(request.output_dir, self._log, first_step, tokens, stalled, self._say)
+        # Each attempt has a port of its own, should ranks of an earlier one, or of another job, still hold theirs.
+        environment = {**os.environ, **command.env, "MASTER_PORT": str(_free_port())}
+        with self._log.open("ab") as output:
+            child = subprocess.Popen(
+                command.argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+            )
+            cause = self._watch(child, watcher)
+        self._end_rest()
+        exit_code = child.wait()
+        if cause is None and exit_code != 0:
+            cause = find_cause(exit_code, self._printed(offset), memory_kills() > kills)
+        if cause is None:
+            # Checked once more at the end, and by steps: an exit code of 0 proves nothing.
+            cause = self._unfinished(request, watcher)
+        self._clear_up(cause, first_step)
+        seconds = time.monotonic() - started
+        self._note(replace(attempt, seconds=seconds, exit_code=exit_code, cause=cause.name if cause else ""))
+        return cause
+
+    def _watch(self, child: subprocess.Popen[bytes], watcher: Watcher) -> Cause | None:
+        """Wait for the end, or end it for a cause."""
+        while True:
+            try:
+                child.wait(timeout=POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                process = psutil.Process(child.pid)
+                cause = watcher.look(process)
+                if cause is None:
+                    continue
+                self._say(f"ending it: {cause.sentence}")
+                if cause.name == "stalled":
+                    dump_stacks([child.pid, *(member.pid for member in process.children(recursive=True))], self._say)
+                self._end_rest()
+                return cause
+            return None
+
+    def _unfinished(self, request: TrainRequest, watcher: Watcher) -> Cause | None:
+        if cause := watcher.look(psutil.Process()):
+            return cause if cause.name == "not a number" else None
+        end = read_end(request.output_dir)
+        if end and end.step < end.max_steps:
+            return Cause("unknown", f"it ended with exit code 0 at step {end.step} of {end.max_steps}")
+        return None
+
+    def _clear_up(self, cause: Cause | None, first_step: int) -> None:
+        if cause and cause.name in ("disk", "memory"):
+            self._remove_half_checkpoints()
+        if cause and cause.name == "not a number":
+            # The last of them may have been saved after the weights had become no numbers.
+            for path in self._request.output_dir.glob("checkpoint-*"):
+                if step_of(path) > first_step and not is_finite(path):
+                    self._say(f"{path.name} holds numbers that are none: it is renamed, and never resumed from")
+                    path.rename(path.with_name(f"diverged-{path.name}"))
+
+    def _failure(self, request: TrainRequest, cause: Cause) -> Failure:
+        sentence = cause.sentence
+        if cause.name == "memory":
+            batch = request.recipe.per_device_train_batch_size
+            remedy = "shorten max_length" if batch == 1 else "allow halve_batch in the recipe, or shorten max_length"
+            sentence += f" with a batch of {batch}: {remedy}"
+        if kept := last_whole_checkpoint(request.output_dir):
+            sentence += f"; {kept.name} is kept"
+        return Failure(cause.name, sentence, cause.retry and cause.name != "memory")
+
+    def _remove_half_checkpoints(self) -> None:
+        for path in self._request.output_dir.glob("checkpoint-*"):
+            if path.is_dir() and not is_whole(path):
+                self._say(f"removing the half-written {path}")
+                shutil.rmtree(path)
+
+    def _end_rest(self) -> None:
+        """End what this attempt left: ranks in sessions of their own outlive their launcher."""
+        if job := os.environ.get(MARK):
+            end_job(job, spare=[os.getpid(), os.getppid()])
+
+    def _printed(self, offset: int) -> str:
+        with self._log.open("rb") as file:
+            file.seek(max(offset, self._log.stat().st_size - LOG_TAIL_BYTES))
+            return file.read().decode("utf-8", "replace")
+
+    def _note(self, attempt: Attempt) -> None:
+        self._attempts[-1] = attempt
+        write_json(self._request.attempts_file, [asdict(item) for item in self._attempts])
+
+    def _say(self, text: str) -> None:
+        # A full disk must not keep us from clearing up.
+        with contextlib.suppress(OSError), self._log.open("ab") as file:
+            file.write(f"# {time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n".encode())
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def main(request_file: Path) -> int:
+    """Train, leave ``failure.json`` beside the request if that fails, and return the exit code."""
+    request = TrainRequest.from_row(read_json(request_file))
+    directory = request_file.parent
+    try:
+        failure = Attempts(request, directory / "job.log").run()
+    except MedllmError as error:
+        failure = Failure("arguments", str(error), retry=False)
+    if failure:
+        write_json(directory / "failure.json", asdict(failure))
+    return 1 if failure else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

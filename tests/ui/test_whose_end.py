@@ -1,0 +1,271 @@
+"""Rule: who stops a worker leaves its job alone; who gives a task up ends its job. Through Airflow's own states."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from medllm_ops.compute.job import Job
+from medllm_ops.compute.lease import Leases
+from medllm_ops.compute.processes import ProcessIdentity, end_job
+from medllm_ops.compute.spool import Spool
+from medllm_ops.ui.standalone import Login, airflow_standalone
+
+pytestmark = pytest.mark.slow
+
+WAIT_SECONDS = 120.0
+TASK = "dags/sleeping/dagRuns/{run}/taskInstances/sleep"
+
+
+def wait_for(what: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.2)
+    return found
+
+
+def free_ports() -> int:
+    """The first of three ports in a row that nobody listens on."""
+    for port in range(19100, 19900, 10):
+        with contextlib.ExitStack() as stack:
+            try:
+                for offset in range(3):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no three free ports in a row")
+
+
+@dataclass
+class Airflow:
+    """A running Airflow, asked through its public API."""
+
+    login: Login
+    home: Path
+
+    def ask(self, method: str, path: str, **body: Any) -> Any:
+        token = httpx.post(
+            f"{self.login.url}/auth/token", json={"username": self.login.user, "password": self.login.password}
+        ).json()["access_token"]
+        answer = httpx.request(
+            method,
+            f"{self.login.url}/api/v2/{path}",
+            json=body or None,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=60,
+        )
+        assert answer.is_success, answer.text
+        return answer.json() if answer.content else None
+
+    def state(self, run: str) -> str:
+        return str(self.ask("GET", TASK.format(run=run))["state"])
+
+    def job(self, run: str) -> Path:
+        return self.home / "jobs" / run / "job"
+
+    def runs(self, run: str) -> list[list[ProcessIdentity]]:
+        path = self.job(run) / "runs.txt"
+        if not path.is_file():
+            return []
+        return [[self._identity(int(pid)) for pid in line.split()] for line in path.read_text().splitlines()]
+
+    def _identity(self, pid: int) -> ProcessIdentity:
+        try:
+            return ProcessIdentity.of(pid)
+        except psutil.NoSuchProcess:
+            return ProcessIdentity(pid, -1)
+
+    def start(self, run: str) -> list[ProcessIdentity]:
+        """Start a run, and return the job's processes once they are there."""
+        self.ask("POST", "dags/sleeping/dagRuns", dag_run_id=run, logical_date=None)
+        wait_for(lambda: self.runs(run))
+        wait_for(lambda: self.state(run) == "running")
+        # The task has noted the job, and watches.
+        time.sleep(2)
+        return self.runs(run)[0]
+
+    def let_end(self, run: str) -> None:
+        (self.job(run) / "end").touch()
+
+    def workers(self, whole: bool = True) -> list[psutil.Process]:
+        """The processes that have a task: the worker, and (``whole``) the child in which the task itself runs."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                # Those that have renamed themselves have overwritten their environment: look below it.
+                ours = process.environ().get("AIRFLOW_HOME") == str(self.home / "airflow")
+                if ours and process.cmdline()[-2:] == ["airflow", "standalone"]:
+                    found += process.children(recursive=True)
+        titles = {}
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                titles[process] = " ".join(process.cmdline())
+        found = [
+            process
+            for process, title in titles.items()
+            if title.startswith("airflow worker -- ") and "<idle>" not in title and (whole or "LocalExecutor" in title)
+        ]
+        assert found, "no worker has a task"
+        return found
+
+
+@pytest.fixture(scope="module")
+def start_airflow(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[Callable[[], Any]]:
+    home = tmp_path_factory.mktemp("whose")
+    (home / "dags").mkdir()
+    shutil.copy(Path(__file__).with_name("sleeping_dag.py"), home / "dags")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDLLM_HOME", str(home))
+        patch.setenv("MEDLLM_SLOTS", "8")
+        patch.setenv("AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT", "20")
+        patch.setenv("AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL", "5")
+
+        @contextlib.contextmanager
+        def start() -> Iterator[Airflow]:
+            with airflow_standalone(home / "airflow", free_ports(), home / "dags", repository / "plugins") as login:
+                airflow = Airflow(login, home)
+                wait_for(lambda: has_dag(airflow))
+                yield airflow
+
+        try:
+            yield start
+        finally:
+            for entry in Spool(home / "trainer").entries():
+                end_job(entry.id, grace_seconds=1)
+
+
+def has_dag(airflow: Airflow) -> bool:
+    try:
+        return bool(airflow.ask("GET", "dags/sleeping"))
+    except AssertionError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def airflow(start_airflow: Callable[[], Any]) -> Iterator[Airflow]:
+    with start_airflow() as airflow:
+        yield airflow
+
+
+def assert_ended(airflow: Airflow, run: str, processes: list[ProcessIdentity]) -> None:
+    """Nothing of the job lives, its lease is given back, and its result says that it was stopped."""
+    wait_for(lambda: not any(process.alive() for process in processes))
+    job = Job.read(airflow.job(run))
+    wait_for(job.result)
+    result = job.result()
+    assert result
+    assert result.stopped
+    leases = Leases(airflow.home / "trainer" / "leases")
+    wait_for(lambda: job.id not in [lease.job for lease in leases.held().values()])
+
+
+def test_marked_as_failed(airflow: Airflow) -> None:
+    processes = airflow.start("failed")
+    airflow.ask("PATCH", TASK.format(run="failed"), new_state="failed")
+    assert_ended(airflow, "failed", processes)
+    assert airflow.state("failed") == "failed"
+
+
+def test_marked_as_a_success(airflow: Airflow) -> None:
+    processes = airflow.start("success")
+    airflow.ask("PATCH", TASK.format(run="success"), new_state="success")
+    assert_ended(airflow, "success", processes)
+    assert airflow.state("success") == "success"
+
+
+def test_cleared_while_it_runs(airflow: Airflow) -> None:
+    processes = airflow.start("cleared")
+    clear(airflow, "cleared")
+    wait_for(lambda: len(airflow.runs("cleared")) == 2)
+    assert not any(process.alive() for process in processes)
+    airflow.let_end("cleared")
+    wait_for(lambda: airflow.state("cleared") == "success")
+
+
+def clear(airflow: Airflow, run: str) -> None:
+    body = {"dag_run_id": run, "task_ids": ["sleep"], "dry_run": False, "only_failed": False}
+    airflow.ask("POST", "dags/sleeping/clearTaskInstances", **body)
+
+
+def test_its_run_was_deleted(airflow: Airflow) -> None:
+    processes = airflow.start("deleted")
+    job = Job.read(airflow.job("deleted"))
+    delete(airflow, "deleted")
+    wait_for(lambda: not any(process.alive() for process in processes))
+    wait_for(job.result)
+
+
+def delete(airflow: Airflow, run: str) -> None:
+    """As a user does it: Airflow refuses to delete a run that is not over."""
+    airflow.ask("PATCH", f"dags/sleeping/dagRuns/{run}", state="failed")
+    airflow.ask("DELETE", f"dags/sleeping/dagRuns/{run}")
+
+
+def test_a_worker_that_is_asked_to_stop_leaves_the_job_and_uses_up_no_retry(airflow: Airflow) -> None:
+    processes = airflow.start("stopped-worker")
+    for worker in airflow.workers(whole=False):
+        worker.send_signal(signal.SIGTERM)
+    wait_for(lambda: airflow.state("stopped-worker") == "up_for_reschedule")
+    assert all(process.alive() for process in processes)
+    wait_for(lambda: airflow.state("stopped-worker") == "running")
+    airflow.let_end("stopped-worker")
+    wait_for(lambda: airflow.state("stopped-worker") == "success")
+    assert len(airflow.runs("stopped-worker")) == 1
+    assert airflow.ask("GET", TASK.format(run="stopped-worker"))["try_number"] == 1
+
+
+def test_a_worker_that_is_killed_leaves_the_job_and_the_retry_returns_its_result(airflow: Airflow) -> None:
+    processes = airflow.start("killed-worker")
+    kill_workers(airflow)
+    assert all(process.alive() for process in processes)
+    wait_for(lambda: airflow.ask("GET", TASK.format(run="killed-worker"))["try_number"] == 2)
+    airflow.let_end("killed-worker")
+    wait_for(lambda: airflow.state("killed-worker") == "success")
+    assert len(airflow.runs("killed-worker")) == 1
+    seconds = airflow.ask("GET", f"{TASK.format(run='killed-worker')}/xcomEntries/return_value")["value"]
+    assert "seconds" in str(seconds)
+
+
+def kill_workers(airflow: Airflow) -> None:
+    for worker in airflow.workers():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            os.kill(worker.pid, signal.SIGKILL)
+
+
+def test_marked_as_failed_while_no_worker_watches(airflow: Airflow) -> None:
+    processes = airflow.start("failed-alone")
+    kill_workers(airflow)
+    airflow.ask("PATCH", TASK.format(run="failed-alone"), new_state="failed")
+    assert_ended(airflow, "failed-alone", processes)
+
+
+def test_its_run_was_deleted_while_no_worker_watched(airflow: Airflow) -> None:
+    processes = airflow.start("deleted-alone")
+    kill_workers(airflow)
+    delete(airflow, "deleted-alone")
+    wait_for(lambda: not any(process.alive() for process in processes))
+
+
+def test_an_airflow_that_is_restarted_finds_the_job(start_airflow: Callable[[], Any]) -> None:
+    with start_airflow() as airflow:
+        processes = airflow.start("restarted")
+    assert all(process.alive() for process in processes)
+    with start_airflow() as airflow:
+        wait_for(lambda: airflow.state("restarted") == "running", 300)
+        airflow.let_end("restarted")
+        wait_for(lambda: airflow.state("restarted") == "success", 300)
+        assert len(airflow.runs("restarted")) == 1
