@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from medllm_ops.corpus.reader import open_corpus
 from medllm_ops.curation.curate import check_files
@@ -24,7 +21,7 @@ from medllm_ops.datasets.goal import Goal, goal_of
 from medllm_ops.datasets.ids import write_index
 from medllm_ops.datasets.licences import duties, licences_of_sources, strict
 from medllm_ops.datasets.selection import Selection
-from medllm_ops.datasets.store import MANIFEST, Dataset, find_dataset, folder_of, point_latest, versions
+from medllm_ops.datasets.store import MANIFEST, Dataset, find_dataset, folder_of, locked, point_latest, versions
 from medllm_ops.datasets.verify import content_of, files_of
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import code_hash, file_hash, read_json, text_hash, to_json_line, write_json
@@ -76,7 +73,7 @@ def build_dataset(
         "code": code_hash(),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder, wait):
+    with locked(folder, wait, f"another build of dataset {folder.name} has not ended: wait until it has"):
         goal = goal_of(snapshot, exact=version is not None)
         _check_sources(goal, sources)
         key = text_hash(to_json_line([snapshot.storage.url, goal.facts, decisive]).decode())
@@ -107,19 +104,6 @@ def build_dataset(
 def _latest(name: str, version: int) -> Dataset:
     point_latest(name, version)
     return find_dataset(name, version)
-
-
-@contextmanager
-def _locked(folder: Path, wait: float) -> Iterator[None]:
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=wait)
-    except Timeout as error:
-        raise MedllmError(f"another build of dataset {folder.name} has not ended: wait until it has") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _check_sources(goal: Goal, sources: Collection[str] | None) -> None:

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from medllm_ops.corpus.history import End
@@ -26,6 +25,7 @@ from medllm_ops.curation.settings import CurationSettings
 from medllm_ops.curation.state.state import CurationState
 from medllm_ops.curation.workers import Runner
 from medllm_ops.datasets.goal import Goal, Memory, Taken
+from medllm_ops.datasets.store import locked
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import text_hash, write_whole
 from medllm_ops.home import home
@@ -80,7 +80,7 @@ def fed(goal: Goal, work: Work, wait: float = WAIT_SECONDS) -> Iterator[Fed]:
     storage = goal.snapshot.storage
     folder = curation_folder(storage)
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder, wait):
+    with locked(folder, wait, f"another build uses {folder}, and did not end in {wait:.0f} s: wait until it has"):
         for left in folder.glob(f"{_REPLAY}*"):
             shutil.rmtree(left)
         memory = _read(folder, storage)
@@ -109,19 +109,6 @@ def _fed(folder: Path, memory: Memory, goal: Goal, work: Work) -> Iterator[Fed]:
         feeder = _Feeder(folder, state, memory, goal, work)
         feeder.take_all()
         yield Fed(state, state.folder, feeder.memory)
-
-
-@contextmanager
-def _locked(folder: Path, wait: float) -> Iterator[None]:
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=wait)
-    except Timeout as error:
-        raise MedllmError(f"another build uses {folder}, and did not end in {wait:.0f} s: wait until it has") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _read(folder: Path, storage: Storage) -> Memory:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import link_to, read_json
@@ -130,6 +133,24 @@ def _latest(name: str, found: list[int]) -> int:
     except OSError:  # no link: a build was killed before it made the first one
         return found[-1]
     return int(told) if told.isdecimal() and int(told) in found else found[-1]
+
+
+@contextmanager
+def locked(folder: Path, wait: float, otherwise: str) -> Iterator[None]:
+    """Keep others from building in a folder for the time of the block.
+
+    :param wait: seconds to wait for another build.
+    :param otherwise: what the error says if it has not ended by then.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=wait)
+    except Timeout as error:
+        raise MedllmError(otherwise) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def point_latest(name: str, version: int) -> None:
