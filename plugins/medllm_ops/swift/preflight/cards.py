@@ -66,8 +66,3 @@ def card_of(slot: Slot) -> Card | None:
     if not fitting:
         return Card(slot.model or slot.name, memory)
     return replace(max(fitting, key=lambda card: len(card.name)), memory=memory or fitting[0].memory)
-
-
-def has_any(slots: list[Slot]) -> bool:
-    """Whether one of the slots is a GPU."""
-    return any(slot.device for slot in slots)

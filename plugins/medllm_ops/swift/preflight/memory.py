@@ -124,7 +124,7 @@ def _activations(shape: ModelShape, setup: Setup, length: int) -> float:
     """
     residual = _residual_bytes(setup)
     layer = _layer(shape, setup, length)
-    around = shape.hidden * (residual + _norm(setup)) + _mask(setup, length)
+    around = shape.hidden * (residual + _norm(setup))
     if setup.checkpointing:
         return shape.layers * shape.hidden * residual + layer + around
     return shape.layers * layer + around
@@ -141,10 +141,6 @@ def _norm(setup: Setup) -> int:
     return FLOAT32 + (_residual_bytes(setup) if setup.full else 0)
 
 
-def _mask(setup: Setup, length: int) -> float:
-    return float(length) if setup.attention != "flash" else 0.0
-
-
 def _layer(shape: ModelShape, setup: Setup, length: int) -> float:
     """Bytes for each token of one layer whose activations are kept."""
     number = setup.arithmetic_bytes
@@ -153,12 +149,13 @@ def _layer(shape: ModelShape, setup: Setup, length: int) -> float:
     attention = {
         # Queries, keys, values and the result; transformers repeats keys and values for every head of a group.
         "flash": (2 * heads + 2 * shared) * number + FLOAT32 * shape.heads,
-        "sdpa": 4 * heads * number + FLOAT32 * shape.heads,
+        # torch turns the padding mask of a batch, length by length, into numbers, in every layer.
+        "sdpa": 4 * heads * number + FLOAT32 * shape.heads + length * number,
         # The softmax over all keys in float32, and its cast: the 5·a·s² of arXiv:2205.05198 without dropout.
         "eager": 3 * heads * number + shape.heads * length * (FLOAT32 + (number if number < FLOAT32 else 0)),
     }[setup.attention]
     if shape.head_norms:
-        attention += (heads + shared) * FLOAT32
+        attention += (heads + shared) * _norm(setup)
     # The gate before and after its nonlinearity, and the other branch; liger computes the nonlinearity again.
     block = (2 if setup.liger else 3) * shape.intermediate * number
     return 2 * shape.hidden * _norm(setup) + attention + block + _linear_inputs(shape, setup)
@@ -167,11 +164,13 @@ def _layer(shape: ModelShape, setup: Setup, length: int) -> float:
 def _linear_inputs(shape: ModelShape, setup: Setup) -> float:
     """What linear layers keep of their inputs: all of them where weights are trained, adapted ones with LoRA.
 
-    Each adapter keeps an input of its own where it is cast or partly dropped, and the product with its first factor;
-    dropout keeps its mask (a byte on CUDA, a number elsewhere).
+    Each linear layer keeps an input of its own where it is cast or partly dropped, and an adapter also the product with
+    its first factor; dropout keeps its mask (a byte on CUDA, a number elsewhere).
     """
     number = setup.arithmetic_bytes
     if setup.full:
+        if number < setup.weight_bytes:
+            return float(sum(each.inputs * each.used for each in shape.linears) * number)
         return float(sum(_by_source(shape.linears).values()) * number)
     targets, unknown = shape.targets(setup.adapters)
     linears = list(shape.linears) if unknown else targets
@@ -179,7 +178,7 @@ def _linear_inputs(shape: ModelShape, setup: Setup) -> float:
     alone = setup.dropout or number != setup.adapter_bytes
     if not alone:
         return float(sum(_by_source(linears).values()) * number + inner)
-    mask = (1 if setup.device == "cuda" else number) if setup.dropout else 0
+    mask = (1 if setup.device == "cuda" else setup.adapter_bytes) if setup.dropout else 0
     return float(sum(each.inputs * each.used * (number + mask) for each in linears) + inner)
 
 

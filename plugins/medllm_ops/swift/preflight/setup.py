@@ -14,7 +14,7 @@ from medllm_ops.swift.recipe import PreferenceRecipe, StageRecipe
 Device = Literal["cpu", "cuda"]
 Attention = Literal["eager", "sdpa", "flash"]
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-DEFAULT_BITS = 16
+FULL_PRECISION = 4
 
 
 @dataclass(frozen=True, slots=True)
