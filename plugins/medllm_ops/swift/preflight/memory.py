@@ -1,8 +1,8 @@
 """The memory of one device at its fullest, term by term. Bytes in, bytes out; every formula names its source.
 
 The terms are those of a decoder of Llama's kind as transformers 5 runs it, counted the way Korthikanti et al.
-(arXiv:2205.05198 §4.1) count GPT's: what autograd keeps for the backward pass. Their own sum, s·b·h·(34 + 5·a·s/h) bytes
-a layer, is GPT's with dropout; the parts differ here, the way of counting does not.
+(arXiv:2205.05198 §4.1) count GPT's: what autograd keeps for the backward pass. Their own sum, s·b·h·(34 + 5·a·s/h)
+bytes a layer, is GPT's with dropout; the parts differ here, the way of counting does not.
 """
 
 from __future__ import annotations
@@ -23,19 +23,22 @@ CPU_PROCESS = 0.9 * GIBI
 # The loss of one token for each entry of the vocabulary: log-softmax's result, its gradient, and that of the logits,
 # each in float32 (transformers' ForCausalLMLoss casts the logits up). The logits themselves are gone by then.
 LOSS_BYTES = 3 * FLOAT32
+# In evaluation: the logits as they come, cast up, and log-softmax's result; nothing is kept for a way back.
+EVALUATED_BYTES = 2 * FLOAT32
 # PyTorch's DistributedDataParallel keeps the gradients once more, in buckets (gradient_as_bucket_view=False).
 DDP_COPY = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes of one device, by what they are for."""
+    """Bytes of one device, by what they are for; ``evaluation`` is what it takes beyond the training step."""
 
     weights: float
     gradients: float
     optimizer: float
     activations: float
     logits: float
+    evaluation: float
     buffers: float
     process: float
     host: float = 0.0
@@ -43,7 +46,7 @@ class Memory:
     @property
     def total(self) -> float:
         """The device's memory at its fullest; ``host`` is what lies in the host's instead."""
-        return sum(asdict(self).values()) - self.host
+        return float(sum(asdict(self).values())) - self.host
 
     @property
     def gibibytes(self) -> float:
@@ -63,11 +66,12 @@ def memory(shape: ModelShape, setup: Setup, length: int) -> Memory:
         # The head's gradient is the first, and the loss is gone by then.
         spared = min(gradients, activations + logits)
         gradients -= spared
+    evaluation = max(0.0, _evaluation(shape, setup, length) - activations - logits - gradients)
     buffers = _buffers(shape, setup)
     process = CPU_PROCESS
     if setup.device == "cuda":
-        process = CUDA_CONTEXT + CUDA_FRAGMENTATION * (activations + logits)
-    return Memory(weights, gradients, optimizer, activations, logits, buffers, process, host)
+        process = CUDA_CONTEXT + CUDA_FRAGMENTATION * (activations + logits + evaluation)
+    return Memory(weights, gradients, optimizer, activations, logits, evaluation, buffers, process, host)
 
 
 def _weights(shape: ModelShape, setup: Setup) -> float:
@@ -76,7 +80,7 @@ def _weights(shape: ModelShape, setup: Setup) -> float:
     4 bits and a float32 constant for 64 weights are 4.5 bits a weight, 4.127 with constants that are quantised again
     (QLoRA, arXiv:2305.14314 §3); transformers leaves the embedding and the last layer as they are.
     """
-    plain = shape.total * setup.weight_bytes
+    plain = float(shape.total * setup.weight_bytes)
     if setup.bits:
         overhead = 0.127 if setup.double_quant and setup.bits == 4 else 0.5
         packed = shape.quantisable * (setup.bits + overhead) / 8
@@ -191,10 +195,16 @@ def _by_source(linears: tuple[Linear, ...] | list[Linear]) -> dict[str, int]:
 
 
 def _logits(shape: ModelShape, setup: Setup, tokens: int) -> float:
-    """The loss over the vocabulary; liger's fused loss takes it in chunks of about h/V tokens (arXiv:2410.10989 §3.2)."""
+    """The loss over the vocabulary; liger's fused loss takes it in V/h chunks of tokens (arXiv:2410.10989 §3.2)."""
     each = shape.vocabulary * LOSS_BYTES
     if not setup.liger:
         return float(tokens * each)
     chunks = -(-shape.vocabulary // shape.hidden)
     head = shape.vocabulary * shape.hidden * setup.weight_bytes if setup.full else 0
     return float(tokens * each / min(chunks, tokens) + tokens * shape.hidden * setup.arithmetic_bytes + head)
+
+
+def _evaluation(shape: ModelShape, setup: Setup, length: int) -> float:
+    """A batch of validation: the logits and the loss, and one layer at a time; liger evaluates with logits, too."""
+    tokens = setup.eval_batch * setup.rows_at_once * length
+    return tokens * (shape.vocabulary * (setup.arithmetic_bytes + EVALUATED_BYTES) + _layer(shape, setup, length))

@@ -9,9 +9,9 @@ from medllm_ops.swift.preflight.setup import Setup
 from medllm_ops.swift.preflight.shape import ModelShape
 
 TERA = 1e12
-# Share of the card's peak that a training reaches. PaLM reports 46.2 % (arXiv:2204.02311 §4.1), Korthikanti et al. 42 to
-# 56 % (arXiv:2205.05198 table 5), on large clusters with kernels of their own; transformers on one card stays below.
-# Assumptions, until they are measured: with flash attention or liger, without, and with weights that are unpacked first.
+# Share of the card's peak that a training reaches. PaLM reports 46.2 % (arXiv:2204.02311 §4.1), Korthikanti et al. 42
+# to 56 % (arXiv:2205.05198 table 5), on large clusters with kernels of their own; transformers on one card stays below.
+# Assumptions, until they are measured: with flash attention or liger, without, and with weights unpacked at each use.
 REACHED_FUSED = 0.40
 REACHED_PLAIN = 0.30
 REACHED_PACKED = 0.20
@@ -33,8 +33,8 @@ class Work:
 def forward(shape: ModelShape, length: float) -> float:
     """Operations of one token's way through the model: 2·N, and 4·s·a·d of attention in each layer.
 
-    N are the weights that a token is multiplied with (Kaplan et al., arXiv:2001.08361 §2.1); attention's part is a third
-    of PaLM's 12·L·H·Q·T (arXiv:2204.02311, appendix B), which is the whole square: causal kernels may spare half of it.
+    N are the weights that a token is multiplied with (Kaplan et al., arXiv:2001.08361 §2.1); attention's part is a
+    third of PaLM's 12·L·H·Q·T (arXiv:2204.02311, appendix B): the whole square, of which causal kernels may spare half.
     """
     return 2.0 * shape.multiplied + _attention(shape, length)
 
@@ -47,7 +47,7 @@ def training(shape: ModelShape, setup: Setup, length: float) -> float:
     """Operations of one token's training step.
 
     6·N with all weights (arXiv:2001.08361 §2.1): the way back costs twice the way there, once for the activations' and
-    once for the weights' gradients. With frozen weights the latter falls away: 4·N, and 6 for each weight of an adapter.
+    once for the weights' gradients. With frozen weights the latter falls away: 4·N, and 6 for a weight of an adapter.
     Recomputation adds a way there (arXiv:2205.05198 §5).
     """
     there = forward(shape, length)
