@@ -83,7 +83,7 @@ def _changes(stage: StageRecipe, now: Estimate) -> list[_Change]:
         changes.append(_Change("recompute", {"gradient_checkpointing": True}, 2))
     if now.setup.device == "cpu":
         return changes
-    if not now.setup.attention == "flash":
+    if now.setup.attention != "flash":
         changes.append(_Change("flash", {"attn_impl": "flash_attn"}, 1))
     if not now.setup.liger:
         changes.append(_Change("liger", {"extra": {"use_liger_kernel": True}}, 1))
