@@ -1,4 +1,4 @@
-"""``medllm-ops preflight``: can this recipe be trained on that card, how long, and what would make it fit?"""
+"""``medllm-ops preflight``: whether a recipe can be trained on a card, for how long, and what would make it fit."""
 
 from __future__ import annotations
 

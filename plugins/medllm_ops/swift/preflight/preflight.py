@@ -60,8 +60,8 @@ class Preflight:
 
     def add(self, problems: Collection[str], warnings: Collection[str] = ()) -> None:
         """Take further findings."""
-        self.problems += problems
-        self.warnings += warnings
+        self.problems += [text for text in dict.fromkeys(problems) if text not in self.problems]
+        self.warnings += [text for text in dict.fromkeys(warnings) if text not in self.warnings]
 
     def to_row(self) -> dict[str, Any]:
         """As JSON."""
@@ -213,15 +213,12 @@ def _memory_findings(
     said = f"stages.{name}: max_length {need.length} with per_device_train_batch_size {batch} needs {total:.1f} GiB"
     if total > have:
         parts = sorted(need.to_row()["memory_gib"].items(), key=lambda item: -item[1])
-        largest = ", ".join(f"{part} {size:.1f}" for part, size in parts if part not in ("total", "host"))
-        told = remedies(stage, one, have)
-        remedy = (
-            f"try {'; or '.join(map(str, told))}"
-            if told
-            else (
-                f"nothing makes it fit, {smallest(stage, one):.1f} GiB is the least: take a smaller model, or a larger card"
-            )
+        largest = ", ".join(
+            f"{part} {size:.1f}" for part, size in parts if part not in ("total", "host") and size >= 0.05
         )
+        told = remedies(stage, one, have)
+        least = f"{smallest(stage, one):.1f} GiB is the least: take a smaller model, or a larger card"
+        remedy = f"try {'; or '.join(map(str, told))}" if told else f"nothing makes it fit, {least}"
         sentence = f"{said} ({largest}), {whose} {have:.1f}: {remedy}"
         return ([sentence], []) if target.card else ([], [sentence])
     if total > have * NEARLY_FULL:

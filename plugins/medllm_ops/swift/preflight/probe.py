@@ -1,8 +1,8 @@
 """Measure a training step instead of computing it: ``python -m medllm_ops.swift.preflight.probe REQUEST RESULT``.
 
 The model is made with two numbers of layers and random weights, and trains a step of random tokens with each; what one
-layer more costs, in seconds and on a GPU in memory, is taken for every layer that the whole model has. Loading it is not
-needed for that. A model of few layers is measured whole.
+layer more costs, in seconds and on a GPU in memory, is taken for every layer that the whole model has. Its weights are
+not needed for that. A model of few layers is measured whole.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         for name, values in per_layer.items():
             setattr(text, name, values[:count])
         measured.append(_step(config, stage, request["dtype"], request["length"]))
-    seconds, memory = measured[0]
+    seconds, memory = measured[0][0], float(measured[0][1])
     if len(measured) > 1:
         more = (whole - LAYERS[0]) / (LAYERS[1] - LAYERS[0])
         seconds += max(0.0, measured[1][0] - seconds) * more

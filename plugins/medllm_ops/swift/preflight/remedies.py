@@ -46,26 +46,27 @@ class _Change:
 
 
 def remedies(stage: StageRecipe, estimate: Estimator, available: float) -> list[Remedy]:
-    """The cheapest ways to make a stage fit into ``available`` GiB, at most three, none of them a part of another.
+    """The cheapest ways to make a stage fit into ``available`` GiB, at most three, none with a change that gains nothing.
 
     The number of rows of an optimizer step is kept: the batch goes down as the accumulation goes up. Only where nothing
     else helps, a shorter ``max_length`` is offered: it changes which rows are trained on.
     """
     room = available * (1 - HEADROOM)
     changes = _changes(stage, estimate(stage))
-    found: list[tuple[Remedy, frozenset[str]]] = []
+    found: list[tuple[Remedy, frozenset[str], int]] = []
     for chosen in _combinations(changes):
         names = frozenset(change.name for change in chosen)
-        if any(earlier < names for _, earlier in found):
-            continue
         changed = _apply(stage, chosen)
         fitting = _largest_batch(changed, estimate, room) if changed else None
         if fitting is None:
             continue
         settled, halvings = fitting
+        if any(earlier < names and before <= halvings for _, earlier, before in found):
+            # Fewer changes do the same.
+            continue
         cost = sum(change.cost for change in chosen) + 0.5 * halvings
-        found.append((Remedy(_difference(stage, settled), estimate(settled).memory.gibibytes, cost), names))
-    told = sorted((remedy for remedy, _ in found if remedy.changes), key=lambda remedy: remedy.cost)
+        found.append((Remedy(_difference(stage, settled), estimate(settled).memory.gibibytes, cost), names, halvings))
+    told = sorted((remedy for remedy, *_ in found if remedy.changes), key=lambda remedy: remedy.cost)
     return told[:MOST_TOLD] or _shorter(stage, changes, estimate, room)
 
 
