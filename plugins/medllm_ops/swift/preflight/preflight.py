@@ -17,6 +17,7 @@ from medllm_ops.models.resolve import is_made_here
 from medllm_ops.run import Run
 from medllm_ops.swift.check import check_recipe
 from medllm_ops.swift.families import check_family
+from medllm_ops.swift.preflight.cards import Card
 from medllm_ops.swift.preflight.checks import (
     device_problems,
     disk_problem,
@@ -38,6 +39,8 @@ RESULT = "preflight.json"
 NEARLY_FULL = 0.9
 LONG_ON_CPU_HOURS = 12.0
 GIBI = 2**30
+# A trainer that is a service of its own: nothing is known of its GPU.
+ELSEWHERE = Target(Card("GPU of the trainer's host", 0.0), 1, None)
 log = logging.getLogger(__name__)
 
 
@@ -138,7 +141,7 @@ def preflight_run(run: Run) -> dict[str, Any]:
     """
     recipe, parameters = load_recipe(str(run.recipe_file)), run.parameters
     here = trainer_mode() == "on-demand"
-    target, notes = host_target() if here else (Target(), ["the trainer is on another host: its GPU was not seen"])
+    target, notes = host_target() if here else (ELSEWHERE, ["the trainer is on another host: its GPU was not seen"])
     found = preflight(
         recipe,
         target,
@@ -147,10 +150,6 @@ def preflight_run(run: Run) -> dict[str, Any]:
         dataset=run.dataset,
         folder=run.directory,
     )
-    if not here:
-        # What the processor of this host lacks says nothing about the trainer's.
-        found.problems = [text for text in found.problems if "needs a GPU" not in text]
-        found.warnings = []
     found.add((), notes)
     add_static(found, recipe, str(run.base_model))
     if here:

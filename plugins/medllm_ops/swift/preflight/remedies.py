@@ -46,7 +46,7 @@ class _Change:
 
 
 def remedies(stage: StageRecipe, estimate: Estimator, available: float) -> list[Remedy]:
-    """The cheapest ways to make a stage fit into ``available`` GiB, at most three, none with a change that gains nothing.
+    """The cheapest ways to make a stage fit into ``available`` GiB, at most three, none with a change that is idle.
 
     The number of rows of an optimizer step is kept: the batch goes down as the accumulation goes up. Only where nothing
     else helps, a shorter ``max_length`` is offered: it changes which rows are trained on.
@@ -152,9 +152,9 @@ def _largest_batch(stage: StageRecipe, estimate: Estimator, room: float) -> tupl
 
 
 def _shorter(stage: StageRecipe, changes: list[_Change], estimate: Estimator, room: float) -> list[Remedy]:
-    """The longest ``max_length`` that fits with all that saves memory and still trains the same weights."""
+    """The longest ``max_length`` that fits, with as few other changes as make one possible."""
     length = estimate(stage).length
-    for chosen in _combinations([change for change in changes if change.name not in ("lora", "offload")]):
+    for chosen in _combinations(changes):
         changed = _apply(stage, chosen)
         if changed is None:
             continue

@@ -164,12 +164,17 @@ def _share_out(texts: Any, tokens: int, longest: int) -> Lengths:
 
     if not len(texts):
         return np.zeros(0, np.int64)
-    shares = texts * (tokens / max(texts.sum(), 1.0))
-    for _ in range(5):
+    shares = np.zeros(len(texts))
+    free = np.ones(len(texts), bool)
+    while free.any():
         # What is cut off a row that would be too long belongs to the others.
-        shares = np.minimum(shares, longest)
-        shares *= tokens / max(shares.sum(), 1.0)
-    ends = np.floor(np.cumsum(np.minimum(shares, longest)) + 0.5)
+        left = tokens - longest * int((~free).sum())
+        shares[free] = texts[free] * (max(left, 0) / max(texts[free].sum(), 1.0))
+        above = free & (shares > longest)
+        if not above.any():
+            break
+        shares[above], free[above] = longest, False
+    ends = np.floor(np.cumsum(shares) + 0.5)
     return np.maximum(np.diff(ends, prepend=0.0), 1).astype(np.int64)
 
 
