@@ -2,9 +2,9 @@
 
 Small models of random weights are trained by ms-swift itself. Resident memory is the highest that the kernel saw of the
 training process (getrusage), a step's time the mean of ms-swift's own log without the first step. Two estimates of the
-time are made before: from the operations and the rate of this processor (as a run's preflight does), and from a measured
-step of the model cut down to one and three layers (``--probe``). The row ``base`` is what ``CPU_PROCESS`` was taken
-from; the other ones were used for no constant.
+time are made before: from the operations and the rate of this processor (as a run's preflight does), and from a
+measured step of the model cut down to one and three layers (``--probe``). The row ``base`` is what ``CPU_PROCESS`` was
+taken from; the other ones were used for no constant.
 
 For a GPU: ``medllm-ops preflight --probe`` on a host that has one. Not run.
 """
@@ -153,9 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", help="the name of one case")
     only = parser.parse_args().only
-    print(
-        "| case | GiB est. | GiB meas. | error | beyond the process | s/step ops | s/step probe | s/step meas. | ops | probe |"
-    )
+    print("| case | GiB est. | meas. | error | beyond base | s/step ops | probe | meas. | error ops | probe |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for case in CASES:
         if only not in (None, case.name):

@@ -11,7 +11,7 @@ from medllm_ops.compute.gpus import Slot
 from medllm_ops.errors import MedllmError
 from medllm_ops.swift.preflight.cards import card_of, cards, find_card
 from medllm_ops.swift.preflight.disk import disk
-from medllm_ops.swift.preflight.estimate import Target, estimate
+from medllm_ops.swift.preflight.estimate import START_SECONDS, Target, estimate
 from medllm_ops.swift.preflight.rows import Rows
 from medllm_ops.swift.preflight.setup import setup_of
 from medllm_ops.swift.preflight.shape import read_shape
@@ -46,9 +46,9 @@ def test_hours_are_operations_over_the_cards_rate() -> None:
     assert found.steps == 1000
     assert found.tokens == found.computed_tokens == 500_000
     assert found.work is not None
-    assert found.seconds == pytest.approx(found.work.total / (312e12 * 0.30))
+    assert found.seconds == pytest.approx(START_SECONDS + found.work.total / (312e12 * 0.30))
     twice = estimate("sft", _stage(max_length=512), "bfloat16", SHAPE, replace(A100, gpus=2), ROWS)
-    assert twice.hours == pytest.approx(found.seconds / 7200)
+    assert twice.seconds == pytest.approx(START_SECONDS + (found.seconds - START_SECONDS) / 2)
     assert twice.steps == 500
     assert estimate("sft", _stage(), "bfloat16", SHAPE, Target(None, 1, 24.0), ROWS).hours is None
 

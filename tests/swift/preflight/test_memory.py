@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +96,17 @@ def test_four_bits_are_four_and_a_bit() -> None:
     need = memory(shape, setup_of(stage, "bfloat16", shape, "cuda"), 128)
     embeddings = shape.total - shape.quantisable
     assert need.weights == pytest.approx(shape.quantisable * 4.127 / 8 + 2 * embeddings, rel=0.01)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_loss_takes_as_many_bytes_as_a_process_grows_by(dtype: str) -> None:
+    command = [sys.executable, str(Path(__file__).with_name("loss_memory.py")), dtype]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    there, back = map(float, done.stdout.split())
+    shape = read_shape("tiny-random-qwen2")
+    setup = setup_of(StageRecipe(max_steps=1), dtype, shape, "cpu")
+    assert model._logits(shape, setup, 100) == pytest.approx(100 * shape.vocabulary * back, rel=0.1)
+    assert model._evaluated_bytes(setup) == pytest.approx(there, rel=0.1)
 
 
 MEASURED = [

@@ -18,13 +18,12 @@ FLOAT32 = 4
 # cannot use of what it holds.
 CUDA_CONTEXT = 0.9 * GIBI
 CUDA_FRAGMENTATION = 0.06
-# Measured: the resident memory of a process that has imported torch, transformers, peft and swift, and loaded nothing.
-CPU_PROCESS = 0.9 * GIBI
+# Measured (the case ``base`` of benchmarks/preflight.py): the resident memory of ms-swift's process that trains a model
+# of a few hundred kB.
+CPU_PROCESS = 0.57 * GIBI
 # The loss of one token for each entry of the vocabulary: log-softmax's result, its gradient, and that of the logits,
 # each in float32 (transformers' ForCausalLMLoss casts the logits up). The logits themselves are gone by then.
 LOSS_BYTES = 3 * FLOAT32
-# In evaluation: the logits as they come, cast up, and log-softmax's result; nothing is kept for a way back.
-EVALUATED_BYTES = 2 * FLOAT32
 # PyTorch's DistributedDataParallel keeps the gradients once more, in buckets (gradient_as_bucket_view=False).
 DDP_COPY = 1
 
@@ -207,4 +206,10 @@ def _logits(shape: ModelShape, setup: Setup, tokens: int) -> float:
 def _evaluation(shape: ModelShape, setup: Setup, length: int) -> float:
     """A batch of validation: the logits and the loss, and one layer at a time; liger evaluates with logits, too."""
     tokens = setup.eval_batch * setup.rows_at_once * length
-    return tokens * (shape.vocabulary * (setup.arithmetic_bytes + EVALUATED_BYTES) + _layer(shape, setup, length))
+    return tokens * (shape.vocabulary * _evaluated_bytes(setup) + _layer(shape, setup, length))
+
+
+def _evaluated_bytes(setup: Setup) -> int:
+    """Of one logit: as it comes, cast up if need be, and log-softmax's result; nothing is kept for a way back."""
+    cast = setup.arithmetic_bytes if setup.arithmetic_bytes < FLOAT32 else 0
+    return 2 * FLOAT32 + cast

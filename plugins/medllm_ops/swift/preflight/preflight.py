@@ -27,7 +27,7 @@ from medllm_ops.swift.preflight.checks import (
     licence_findings,
     port_problem,
 )
-from medllm_ops.swift.preflight.estimate import Estimate, Target, estimate
+from medllm_ops.swift.preflight.estimate import START_SECONDS, Estimate, Target, estimate
 from medllm_ops.swift.preflight.probe import probe
 from medllm_ops.swift.preflight.remedies import remedies, smallest
 from medllm_ops.swift.preflight.rows import changed_files, read_rows
@@ -248,7 +248,7 @@ def _measured(need: Estimate, model: Path, stage: StageRecipe, dtype: str | None
     length = max(8, round(need.computed_tokens / batches / stage.per_device_train_batch_size / need.setup.gpus))
     found = probe(model, stage, dtype, length)
     validation = need.work.validation / max(need.work.training, 1.0)
-    return replace(need, seconds=found.seconds * batches * (1 + validation))
+    return replace(need, seconds=START_SECONDS + found.seconds * batches * (1 + validation))
 
 
 def _disk(need: Estimate) -> float:
