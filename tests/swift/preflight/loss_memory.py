@@ -1,6 +1,6 @@
 """Bytes of resident memory that the loss takes for each logit: ``python loss_memory.py DTYPE``; prints two numbers.
 
-The first is what the way there takes, the second what the way back takes at most, the logits given up as a trainer does.
+The first is what the way there takes, the second what the way back takes at most, the logits given up before it.
 """
 
 from __future__ import annotations

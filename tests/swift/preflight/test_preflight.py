@@ -16,7 +16,7 @@ from medllm_ops.swift.preflight import cli
 from medllm_ops.swift.preflight import preflight as module
 from medllm_ops.swift.preflight.cards import Card
 from medllm_ops.swift.preflight.estimate import Target
-from medllm_ops.swift.preflight.preflight import Preflight, preflight, preflight_run
+from medllm_ops.swift.preflight.preflight import Preflight, add_licences, preflight, preflight_run
 from medllm_ops.swift.preflight.probe import measure
 from medllm_ops.swift.recipe import Recipe, parse_recipe, read_recipe
 
@@ -137,6 +137,24 @@ def test_the_command_prints_json_and_fails_on_a_problem(dataset: Path) -> None:
     here = CliRunner().invoke(app, ["--recipe", "tiny"])
     assert here.exit_code == 0
     assert "this host's processor" in here.output
+
+
+def test_a_stage_without_rows_is_told_and_one_that_is_on_is_refused(make_dataset: Callable[..., Path]) -> None:
+    dataset = make_dataset(pubmed=("pretrain", [200] * 40, 4000))
+    found = preflight(_recipe(max_length=512), Target(Card("A100", 80, 312, 19.5), 1, 80), dataset=dataset)
+    assert "has no set for it" in found.warnings[0]
+    assert found.estimates[0].steps is None
+    with pytest.raises(MedllmError, match="no set for stage sft"):
+        preflight(_recipe(max_length=512), Target(), dataset=dataset, stages=["sft"])
+
+
+def test_the_licences_beside_a_dataset_are_looked_at(dataset: Path) -> None:
+    found = Preflight("a", "b", "c", None)
+    add_licences(found, dataset)
+    assert "were not looked at" in found.warnings[0]
+    write_json(dataset.parent / "curated" / "manifest.json", {"sources": {"mine": {"licences": {"": 7}}}})
+    add_licences(found, dataset)
+    assert "mine (7 rows)" in found.warnings[1]
 
 
 def test_findings_are_told_once() -> None:

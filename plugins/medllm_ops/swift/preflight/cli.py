@@ -16,7 +16,7 @@ from medllm_ops.home import home
 from medllm_ops.swift.preflight.cards import NOT_VALIDATED, Card, find_card
 from medllm_ops.swift.preflight.checks import gpus_free
 from medllm_ops.swift.preflight.estimate import Target
-from medllm_ops.swift.preflight.preflight import Preflight, add_static, host_target
+from medllm_ops.swift.preflight.preflight import Preflight, add_licences, add_static, host_target
 from medllm_ops.swift.preflight.preflight import preflight as look
 from medllm_ops.swift.recipe import read_recipe
 
@@ -46,6 +46,8 @@ def preflight(
     found = look(settings, target, model=model, dataset=dataset, ports=port or (), folder=home(), measure=probe)
     found.add((), notes)
     add_static(found, settings, model)
+    if dataset:
+        add_licences(found, dataset)
     if target.card and not (gpu or memory):
         found.add(*gpus_free(gpus))
     if json:

@@ -30,7 +30,7 @@ from medllm_ops.swift.preflight.checks import (
 from medllm_ops.swift.preflight.estimate import START_SECONDS, Estimate, Target, estimate
 from medllm_ops.swift.preflight.probe import probe
 from medllm_ops.swift.preflight.remedies import remedies, smallest
-from medllm_ops.swift.preflight.rows import changed_files, read_rows
+from medllm_ops.swift.preflight.rows import changed_files, read_rows, sets_of
 from medllm_ops.swift.preflight.shape import ModelShape, read_shape
 from medllm_ops.swift.recipe import Recipe, StageRecipe, load_recipe
 
@@ -108,7 +108,11 @@ def preflight(
     for stage_name, stage in recipe.stages.items():
         if stages is not None and stage_name not in stages:
             continue
-        rows = read_rows(dataset, stage_name, stage) if dataset else None
+        rows = None
+        if dataset and stages is None and not sets_of(dataset, stage_name):
+            found.add((), [f"stages.{stage_name}: {dataset} has no set for it: no steps, disk and hours are estimated"])
+        elif dataset:
+            rows = read_rows(dataset, stage_name, stage)
         one = partial(estimate, stage_name, dtype=recipe.torch_dtype, shape=shape, target=target, rows=rows)
         need = one(stage)
         if measure and rows is not None:
@@ -167,10 +171,13 @@ def preflight_run(run: Run) -> dict[str, Any]:
     return row
 
 
-def add_licences(found: Preflight, curated: Path, settings: LicenceSettings | None = None) -> None:
-    """Look at the licences in the manifest of a curated dataset."""
-    sources = read_json(curated / "manifest.json").get("sources", {})
-    found.add(*licence_findings(sources, settings or LicenceSettings()))
+def add_licences(found: Preflight, dataset: Path) -> None:
+    """Look at the licences of the rows that a run's dataset was made of, as far as its folder tells."""
+    manifest = dataset.absolute().parent / "curated" / "manifest.json"
+    if manifest.is_file():
+        found.add(*licence_findings(read_json(manifest).get("sources", {}), LicenceSettings()))
+    else:
+        found.add((), [f"{manifest} is not there: the licences of the rows were not looked at"])
 
 
 def host_target() -> tuple[Target, list[str]]:
