@@ -82,12 +82,15 @@ def test_what_saves_memory_saves_it(case: tuple[ModelShape, StageRecipe, dict[st
         assert offloaded.host > 0
 
 
-def test_all_weights_with_zero_take_sixteen_bytes_each_over_all_devices() -> None:
-    """ZeRO, arXiv:1910.02054 §3.1 and figure 1: 16 Ψ bytes, and with the third stage a share of them."""
+@pytest.mark.parametrize(
+    ("stage", "shared", "whole"), [("zero0", 0, 16), ("zero1", 12, 4), ("zero2", 14, 2), ("zero3", 16, 0)]
+)
+def test_each_stage_of_zero_shares_out_what_its_paper_says(stage: str, shared: int, whole: int) -> None:
+    """ZeRO, arXiv:1910.02054, figure 1: of 16 bytes a weight, 12, 14 and 16 are divided by the devices."""
     shape = read_shape("Qwen/Qwen3-4B")
-    stage = StageRecipe(max_steps=1, tuner_type="full", gradient_accumulation_steps=2, deepspeed="zero3")
-    need = memory(shape, setup_of(stage, "bfloat16", shape, "cuda", 64), 128)
-    assert need.weights + need.gradients + need.optimizer == pytest.approx(16 * shape.total / 64)
+    recipe = StageRecipe(max_steps=1, tuner_type="full", gradient_accumulation_steps=2, deepspeed=stage)
+    need = memory(shape, setup_of(recipe, "bfloat16", shape, "cuda", 64), 128)
+    assert need.weights + need.gradients + need.optimizer == pytest.approx((whole + shared / 64) * shape.total)
 
 
 def test_four_bits_are_four_and_a_bit() -> None:

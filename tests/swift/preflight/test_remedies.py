@@ -92,6 +92,22 @@ def test_recomputation_is_offered_on_a_processor_and_no_kernel_of_a_gpu() -> Non
     assert not any({"attn_impl", "quant_method", "extra.use_liger_kernel"} & set(each.changes) for each in found)
 
 
+@pytest.mark.parametrize("available", [16, 24, 40, 80])
+def test_no_remedy_has_a_change_that_gains_nothing(available: int) -> None:
+    shape = read_shape("Qwen/Qwen-14B-Chat")
+    sizes = {"per_device_train_batch_size": 8, "per_device_eval_batch_size": 8}
+    stage = StageRecipe(max_steps=1, max_length=5000, gradient_checkpointing=False, **sizes)
+    one = partial(estimate, "sft", dtype="bfloat16", shape=shape, target=Target(Card("GPU", available), 1, available))
+    found = remedies(stage, one, available)
+    assert found
+    for remedy in found:
+        for name in set(remedy.changes) - {*sizes, "gradient_accumulation_steps", "quant_bits", "max_length"}:
+            left = {key: value for key, value in remedy.changes.items() if key != name}
+            if name == "quant_method":
+                left.pop("quant_bits")
+            assert one(_applied(stage, Remedy(left, 0, 0))).memory.gibibytes > available * (1 - HEADROOM)
+
+
 def test_rows_are_shortened_only_where_nothing_else_helps() -> None:
     shape = read_shape("Qwen/Qwen3-14B")
     stage = StageRecipe(max_steps=1, max_length=32_768, quant_method="bnb", quant_bits=4)

@@ -69,7 +69,7 @@ def memory(shape: ModelShape, setup: Setup, length: int) -> Memory:
     buffers = _buffers(shape, setup)
     process = CPU_PROCESS
     if setup.device == "cuda":
-        process = CUDA_CONTEXT + CUDA_FRAGMENTATION * (activations + logits + evaluation)
+        process = CUDA_CONTEXT + CUDA_FRAGMENTATION * (gradients + activations + logits + evaluation)
     return Memory(weights, gradients, optimizer, activations, logits, evaluation, buffers, process, host)
 
 
