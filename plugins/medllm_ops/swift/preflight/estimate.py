@@ -74,7 +74,7 @@ class Estimate:
             "computed_tokens": self.computed_tokens,
             "steps": self.steps,
             "hours": None if self.hours is None else round(self.hours, 4),
-            "validated": "measured on CPU" if self.setup.device == "cpu" else NOT_VALIDATED,
+            "validated": "small models on a CPU" if self.setup.device == "cpu" else NOT_VALIDATED,
         }
         if self.work:
             row["operations"] = self.work.total
