@@ -21,6 +21,9 @@ CUDA_FRAGMENTATION = 0.06
 # Measured (the case ``base`` of benchmarks/preflight.py): the resident memory of ms-swift's process that trains a model
 # of a few hundred kB.
 CPU_PROCESS = 0.57 * GIBI
+# glibc's heap keeps what batches of other lengths left: fitted to the first round of the benchmark, where it was 0.2 to
+# 0.9 of what comes and goes. With MALLOC_MMAP_THRESHOLD_=131072 it vanished, and steps took half as long again.
+CPU_FRAGMENTATION = 0.4
 # The loss of one token for each entry of the vocabulary: log-softmax's result, its gradient, and that of the logits,
 # each in float32 (transformers' ForCausalLMLoss casts the logits up). The logits themselves are gone by then.
 LOSS_BYTES = 3 * FLOAT32
@@ -67,9 +70,11 @@ def memory(shape: ModelShape, setup: Setup, length: int) -> Memory:
         gradients -= spared
     evaluation = max(0.0, _evaluation(shape, setup, length) - activations - logits - gradients)
     buffers = _buffers(shape, setup)
-    process = CPU_PROCESS
-    if setup.device == "cuda":
-        process = CUDA_CONTEXT + CUDA_FRAGMENTATION * (gradients + activations + logits + evaluation)
+    passing = gradients + activations + logits + evaluation
+    on_gpu = setup.device == "cuda"
+    process = (CUDA_CONTEXT if on_gpu else CPU_PROCESS) + passing * (
+        CUDA_FRAGMENTATION if on_gpu else CPU_FRAGMENTATION
+    )
     return Memory(weights, gradients, optimizer, activations, logits, evaluation, buffers, process, host)
 
 
