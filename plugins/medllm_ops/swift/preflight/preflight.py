@@ -192,7 +192,7 @@ def host_target() -> tuple[Target, list[str]]:
 def cpu_speed() -> float:
     """Operations a second that a training reaches on this host's processor: half of what a large product does.
 
-    The half is measured (``benchmarks/preflight.py``): the rest goes into what is no product.
+    The half is an assumption that ``benchmarks/preflight.py`` judges; the rest goes into what is no product.
     """
     import time
 
