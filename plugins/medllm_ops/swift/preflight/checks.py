@@ -1,0 +1,134 @@
+"""What this host and the data say: GPUs, ports, disk, memory, hashes, licences. Each finding is one sentence."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from medllm_ops.compute.gpus import find_slots, holders
+from medllm_ops.compute.lease import Leases
+from medllm_ops.compute.spool import Spool
+from medllm_ops.curation.settings import LicenceSettings
+from medllm_ops.curation.write.licences import check_licences
+from medllm_ops.datasets.licences import duties, licences_of_sources
+from medllm_ops.errors import MedllmError
+from medllm_ops.swift.preflight.cards import Card, card_of
+from medllm_ops.swift.preflight.memory import GIBI
+from medllm_ops.swift.recipe import StageRecipe
+
+LOOPBACK = "127.0.0.1"
+
+
+def host_card() -> Card | None:
+    """The smallest GPU of this host that jobs may have; None without any.
+
+    :raises MedllmError: if nobody can tell.
+    """
+    found = [card for slot in find_slots() if (card := card_of(slot))]
+    return min(found, key=lambda card: card.memory) if found else None
+
+
+def gpus_free(wanted: int) -> tuple[list[str], list[str]]:
+    """Problems and warnings about this host's GPUs: there must be enough, and it is better if they are free.
+
+    :raises MedllmError: if nobody can tell which are free.
+    """
+    slots, busy = find_slots(), holders()
+    gpus = [slot for slot in slots if slot.device]
+    if gpus and len(gpus) < wanted:
+        return [f"{wanted} GPUs are wanted, and this host has {len(gpus)}: give --gpus {len(gpus)}"], []
+    held = Leases(Spool().folder / "leases").held()
+    taken = [f"{slot.name} by job {held[slot.name].job}" for slot in slots if slot.name in held]
+    taken += [f"{slot.name} by {', '.join(busy[slot.device])}" for slot in gpus if slot.device and slot.device in busy]
+    free = len(slots) - len({text.partition(" ")[0] for text in taken})
+    if free < wanted and taken:
+        return [], [f"{wanted} wanted, {free} free: {'; '.join(taken)}: the job waits until they are given back"]
+    return [], []
+
+
+def port_problem(port: int, host: str = LOOPBACK) -> str | None:
+    """Why a port cannot be listened on, or None."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            return f"port {port} cannot be used on {host}: {error}; end what listens there, or name another one"
+    return None
+
+
+def disk_problem(needed: float, folder: Path) -> str | None:
+    """Why a folder has no room for so many bytes, or None."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if needed <= free:
+        return None
+    return (
+        f"checkpoints, tokenised rows and merged models need {needed / GIBI:.1f} GiB on disk, {there} has "
+        f"{free / GIBI:.1f} free: lower save_total_limit, raise save_steps, or make room (MEDLLM_HOME)"
+    )
+
+
+def host_memory() -> tuple[float, float]:
+    """GiB of this host: all, and free."""
+    memory = psutil.virtual_memory()
+    return memory.total / GIBI, memory.available / GIBI
+
+
+def device_problems(name: str, stage: StageRecipe, dtype: str | None, card: Card | None) -> list[str]:
+    """What a stage asks for that its device cannot do."""
+    where = f"stages.{name}"
+    if card is not None:
+        if dtype == "bfloat16" and not card.bfloat16:
+            return [f"torch_dtype bfloat16: {card.name} has no tensor cores for it: give float16"]
+        if (stage.attn_impl or "").startswith("flash") and not card.bfloat16:
+            return [f"{where}.attn_impl {stage.attn_impl}: {card.name} is too old for it: give sdpa, and no packing"]
+        return []
+    asked = {
+        f"attn_impl {stage.attn_impl}": (stage.attn_impl or "").startswith("flash"),
+        f"quant_method {stage.quant_method}": stage.quant_method is not None,
+        "extra.use_liger_kernel true": bool(stage.extra.get("use_liger_kernel")),
+    }
+    return [
+        f"{where}.{what}: that needs a GPU, and there is none here: leave it out"
+        for what, is_set in asked.items()
+        if is_set
+    ]
+
+
+def licence_findings(
+    sources: Mapping[str, Any], settings: LicenceSettings, used: Collection[str] | None = None
+) -> tuple[list[str], list[str]]:
+    """Problems and warnings about the licences of the rows that are trained on.
+
+    :param sources: of a curated dataset's manifest: for each ``licences``, how many rows stand under each.
+    :param used: the sources that are trained on; None: all.
+    """
+    chosen = {name: row for name, row in sources.items() if used is None or name in used}
+    known = licences_of_sources()
+    counts: dict[str, dict[str, int]] = {}
+    for name, row in chosen.items():
+        counts[name] = {}
+        for licence, rows in row.get("licences", {}).items():
+            told = licence or known.get(name, "")
+            counts[name][told] = counts[name].get(told, 0) + rows
+    problems = []
+    try:
+        check_licences(counts, settings)
+    except MedllmError as error:
+        problems.append(str(error))
+    unknown = [f"{name} ({rows['']:,} rows)" for name, rows in sorted(counts.items()) if rows.get("")]
+    warnings = []
+    if unknown and not problems:
+        warnings.append(
+            f"nothing is known of the licences of {', '.join(unknown)}: what comes of them is yours to answer for"
+        )
+    for name, duty in duties(chosen).items():
+        if duty["terms"]:
+            warnings.append(f"{name}: {duty['terms'].strip()}")
+    return problems, warnings
