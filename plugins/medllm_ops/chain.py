@@ -135,6 +135,13 @@ def export(run: Run, place: Place) -> dict[str, Any]:
     return {"directory": str(run.dataset), "sets": manifest["sets"]}
 
 
+def preflight(run: Run, place: Place) -> dict[str, Any]:
+    """Hold what the stages need against what there is; see :func:`medllm_ops.swift.preflight.preflight.preflight_run`."""
+    from medllm_ops.swift.preflight.preflight import preflight_run
+
+    return preflight_run(run)
+
+
 def train_arguments(run: Run, stage: str) -> dict[str, Any]:
     """What the training of one stage takes, as JSON."""
     return {
@@ -263,6 +270,7 @@ STEPS: tuple[Step, ...] = (
     Step("curate", "clean, without duplicates, each row on its side", curate),
     Step("sets", "the sets of each stage, the identity set among them", sets),
     Step("export", "the frozen dataset, tokens counted", export),
+    Step("preflight", "steps, memory, disk and hours, before a GPU is asked for", preflight),
     *_stage_steps("pretrain"),
     *_stage_steps("sft"),
     *_stage_steps("self_cognition"),

@@ -26,6 +26,7 @@ from medllm_ops.report.data.cli import report as data_report
 from medllm_ops.run import Run, default_run_name
 from medllm_ops.serving.cli import serve_app
 from medllm_ops.swift.job_cli import job_app
+from medllm_ops.swift.preflight.cli import preflight
 from medllm_ops.swift.recipe_cli import recipe_app
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -36,6 +37,7 @@ app.add_typer(dataset_app, name="dataset")
 app.command()(lineage)
 app.command()(gpu)
 app.add_typer(job_app, name="job")
+app.command()(preflight)
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(serve_app, name="serve")
 app.command()(trainer)
