@@ -136,7 +136,7 @@ def export(run: Run, place: Place) -> dict[str, Any]:
 
 
 def preflight(run: Run, place: Place) -> dict[str, Any]:
-    """Hold what the stages need against what there is; see :func:`medllm_ops.swift.preflight.preflight.preflight_run`."""
+    """Hold what the stages need against what there is; see :mod:`medllm_ops.swift.preflight.preflight`."""
     from medllm_ops.swift.preflight.preflight import preflight_run
 
     return preflight_run(run)
