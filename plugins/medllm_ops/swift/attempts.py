@@ -16,16 +16,18 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
+from medllm_ops.compute.gpus import find_slots
 from medllm_ops.compute.job import Failure
 from medllm_ops.compute.processes import MARK, end_job
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import count_lines, read_json, write_json
 from medllm_ops.swift.causes import Cause, find_cause, memory_kills
 from medllm_ops.swift.checkpoints import is_finite, is_whole, last_whole_checkpoint, step_of
-from medllm_ops.swift.command import Command, build
+from medllm_ops.swift.command import Command, build, needs_launcher
 from medllm_ops.swift.progress import read_end
 from medllm_ops.swift.recipe import StageRecipe
 from medllm_ops.swift.request import TrainRequest
@@ -71,7 +73,12 @@ def build_command(request: TrainRequest, resume_from: Path | None) -> Command:
         val_files=request.val_files,
         output_dir=request.output_dir,
         resume_from=resume_from,
+        device=_device() if needs_launcher(request.recipe) else None,
     )
+
+
+def _device() -> Literal["cpu", "cuda"]:
+    return "cuda" if any(slot.device for slot in find_slots()) else "cpu"
 
 
 def halved(recipe: StageRecipe) -> StageRecipe | None:
@@ -134,7 +141,7 @@ class Attempts:
         self._say(f"attempt {len(self._attempts)}, from step {first_step}: {' '.join(command.argv)}")
         offset, kills, started = self._log.stat().st_size, memory_kills(), time.monotonic()
         rows = sum(count_lines(path) for path in request.train_files)
-        tokens = request.tokens / rows * recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
+        tokens = request.tokens / rows * recipe.rows_a_step
         stalled = recipe.stalled_minutes * 60
         watcher = Watcher(request.output_dir, self._log, first_step, tokens, stalled, self._say)
         # Each attempt has a port of its own, should ranks of an earlier one, or of another job, still hold theirs.
