@@ -29,6 +29,7 @@ _OWN_FIELDS = frozenset(
         "instruction_rows",
         "instruction_sets",
         "stalled_minutes",
+        "tokenise_first",
         "val_share",
     }
 )
@@ -58,6 +59,7 @@ def build(
     val_files: Sequence[Path],
     output_dir: Path,
     resume_from: Path | None = None,
+    tokenised: Path | None = None,
     device: Literal["cpu", "cuda"] | None = None,
 ) -> Command:
     """The command of one training.
@@ -66,6 +68,7 @@ def build(
     dies on SIGTERM while the trainer lives on. DeepSpeed and more than one process (``stage.gpus``) need torchrun above
     them.
 
+    :param tokenised: the rows of the files, made ready by :mod:`medllm_ops.swift.tokenised`, to be read in their place.
     :param device: what they train on; None lets ms-swift find it, which it does rightly for one process only.
     :raises MedllmError: if a path is not absolute or does not exist (ms-swift would look for it on the hub), or if
         ``device`` is not said for several processes.
@@ -82,19 +85,12 @@ def build(
         # A pretraining template has no system turn, and ms-swift refuses even an empty one.
         "system": system if kind == "sft" else None,
         "check_model": False,
-        "dataset": _even_shares(train_files, stage.gpus),
-        "val_dataset": [_first_rows(path, stage.eval_rows) for path in val_files],
-        "split_dataset_ratio": 0,
-        # A row that cannot be encoded ends the training at its start. Otherwise ms-swift drops it with exit code 0, or
-        # trains on another one in its place.
-        "strict": True,
-        "load_from_cache_file": False,
+        **data_arguments(stage, train_files, val_files, tokenised),
         "output_dir": str(output_dir),
         "add_version": False,
         "create_checkpoint_symlink": False,
         "save_only_model": False,
         "resume_from_checkpoint": str(resume_from) if resume_from else None,
-        "data_seed": stage.seed,
         "report_to": "none",
         # Otherwise a loss that is no number is logged as the mean of those before it.
         "logging_nan_inf_filter": False,
@@ -110,8 +106,29 @@ def build(
     if needs_launcher(stage):
         # Standalone: it finds a free port, so that jobs beside each other do not meet.
         launcher += ("torch.distributed.run", "--standalone", "--nproc_per_node", str(stage.gpus), "-m")
-    argv = (*launcher, f"swift.cli.{kind}", *_flags(arguments))
+    argv = (*launcher, f"swift.cli.{kind}", *flags(arguments))
     return Command(argv, process_environment(output_dir.parent / "cache"))
+
+
+def data_arguments(
+    stage: StageRecipe, train_files: Sequence[Path], val_files: Sequence[Path], tokenised: Path | None = None
+) -> dict[str, Any]:
+    """Which rows ms-swift takes, and in which order."""
+    rows: dict[str, Any] = {
+        "dataset": _even_shares(train_files, stage.gpus),
+        "val_dataset": [_first_rows(path, stage.eval_rows) for path in val_files],
+    }
+    if tokenised:
+        rows = {"cached_dataset": str(tokenised / "train"), "cached_val_dataset": str(tokenised / "val")}
+    return {
+        **rows,
+        "split_dataset_ratio": 0,
+        # A row that cannot be encoded ends the training at its start. Otherwise ms-swift drops it with exit code 0, or
+        # trains on another one in its place.
+        "strict": True,
+        "load_from_cache_file": False,
+        "data_seed": stage.seed,
+    }
 
 
 def needs_launcher(stage: StageRecipe) -> bool:
@@ -168,7 +185,7 @@ def _stage_arguments(stage: StageRecipe) -> dict[str, Any]:
     return values
 
 
-def _flags(arguments: Mapping[str, Scalar | list[Scalar] | None]) -> list[str]:
+def flags(arguments: Mapping[str, Scalar | list[Scalar] | None]) -> list[str]:
     """Arguments as flags. One without a value is left out: ms-swift reads null as the word None."""
     flags: list[str] = []
     for name, value in arguments.items():

@@ -208,7 +208,9 @@ def input_hashes(request: MergeRequest, dtype: DType) -> dict[str, str]:
     settings = [dtype, request.max_shard_size, request.model_type, request.template]
     return {
         "base": _hash_files(request.base, ("config.json", "tokenizer*", "*.jinja", "*.safetensors")),
-        "adapter": _hash_files(request.adapter, ("adapter_config.json", "*.safetensors", *zero.sources(request.adapter))),
+        "adapter": _hash_files(
+            request.adapter, ("adapter_config.json", "*.safetensors", *zero.sources(request.adapter))
+        ),
         "settings": text_hash(to_json_line(settings).decode()),
     }
 

@@ -77,9 +77,15 @@ class StageRecipe(BaseModel):
     gpus: int = setting(
         1,
         "GPUs of one host",
-        "Ours: GPUs that the stage is trained on, a process each: a step takes gpus times batch times accumulation rows.",
+        "Ours: GPUs that train the stage, a process each; a step takes rows of all of them.",
         ge=1,
         le=64,
+        ours=True,
+    )
+    tokenise_first: bool | None = setting(
+        None,
+        "true or false",
+        "Ours: make the rows ready once, before the ranks of any attempt start; left out: where there are several.",
         ours=True,
     )
     checkpoint: Literal["best", "last"] = setting("last", "a name", "Ours: which checkpoint is merged.", ours=True)

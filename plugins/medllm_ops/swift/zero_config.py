@@ -37,7 +37,8 @@ def check_deepspeed(recipe: Recipe) -> list[str]:
 
     :raises MedllmError: naming the stage, the configuration and what DeepSpeed refuses.
     """
-    notes, asked = [], {}
+    notes: list[str] = []
+    asked: dict[str, Any] = {}
     for name, stage in recipe.stages.items():
         if not stage.deepspeed:
             continue
@@ -51,10 +52,11 @@ def check_deepspeed(recipe: Recipe) -> list[str]:
         settings = _read(recipe, name, file)
         asked[name] = {"settings": settings, "arguments": _arguments(stage, recipe.torch_dtype, command_of(name))}
         notes += [f"stages.{name}: {note}" for note in _notes(settings)]
-    for name, found in (_ask(asked) if asked else {}).items():
+    answers = _ask(asked) if asked else {}
+    for name, stage in recipe.stages.items():
+        found = answers.get(name, {"problem": None, "notes": []})
         if found["problem"]:
-            file = _file(str(recipe.stages[name].deepspeed))
-            raise MedllmError(f"recipe {recipe.name}: stages.{name}.deepspeed: {file}: {found['problem']}")
+            raise MedllmError(f"recipe {recipe.name}: stages.{name}.deepspeed {stage.deepspeed}: {found['problem']}")
         notes += [f"stages.{name}: {note}" for note in found["notes"]]
     return notes
 
@@ -74,7 +76,7 @@ def _file(name: str) -> Path:
 
 
 def _read(recipe: Recipe, name: str, file: Path) -> dict[str, Any]:
-    where = f"recipe {recipe.name}: stages.{name}.deepspeed: {file}"
+    where = f"recipe {recipe.name}: stages.{name}.deepspeed {file}"
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -152,6 +154,7 @@ class _Read(dict[str, Any]):
 def _judge(settings: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """What DeepSpeed refuses of one configuration, and which keys it never looks at."""
     from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
+    from pydantic import ValidationError
     from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
 
     keys = set(settings)
@@ -176,6 +179,9 @@ def _judge(settings: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any
         # No ranks run here: DeepSpeed takes itself for the only one.
         read["train_batch_size"] = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
         DeepSpeedConfig(read)
+    except ValidationError as error:
+        told = [f"{'.'.join(map(str, each['loc']))} is {each['input']!r}: {each['msg']}" for each in error.errors()]
+        return {"problem": "; ".join(told), "notes": []}
     except (ValueError, TypeError, AssertionError, LookupError, AttributeError, DeepSpeedConfigError) as error:
         return {"problem": " ".join(str(error).split()), "notes": []}
     notes = []
@@ -187,6 +193,4 @@ def _judge(settings: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any
 
 if __name__ == "__main__":
     questions = read_json(Path(sys.argv[1]))
-    write_json(
-        Path(sys.argv[2]), {name: _judge(row["settings"], row["arguments"]) for name, row in questions.items()}
-    )
+    write_json(Path(sys.argv[2]), {name: _judge(row["settings"], row["arguments"]) for name, row in questions.items()})

@@ -43,9 +43,7 @@ def preflight(
         raise MedllmError("--probe measures batches of a dataset: give --dataset, too")
     target, notes = _target(gpu, memory)
     ports, folder = port or (), home()
-    found = look(
-        settings, target, model=model, dataset=dataset, ports=ports, folder=folder, measure=probe, gpus=gpus
-    )
+    found = look(settings, target, model=model, dataset=dataset, ports=ports, folder=folder, measure=probe, gpus=gpus)
     found.add((), notes)
     add_static(found, settings, model)
     if dataset:
