@@ -17,7 +17,7 @@ from medllm_ops.errors import MedllmError
 from medllm_ops.files import count_lines, read_json, write_json
 from medllm_ops.models.resolve import check_remote_code
 from medllm_ops.swift.attempts import read_attempts
-from medllm_ops.swift.command import parse_kept_rows, parse_logged_rows, rows_scored
+from medllm_ops.swift.command import parse_kept_rows, parse_logged_rows, rows_repeated, rows_scored
 from medllm_ops.swift.environment import process_environment
 from medllm_ops.swift.progress import Progress, read_end, read_progress
 from medllm_ops.swift.recipe import load_recipe
@@ -100,7 +100,7 @@ def begin(request: TrainRequest, place: Place) -> Training:
         write_json(directory / REQUEST_FILE, request.to_row())
     argv = (sys.executable, "-m", "medllm_ops.swift.attempts", str(directory / REQUEST_FILE))
     environment = process_environment(request.directory / "cache")
-    job = place.submit(Job(job_id(directory), key, argv, directory, environment, gpus=1))
+    job = place.submit(Job(job_id(directory), key, argv, directory, environment, gpus=request.recipe.gpus))
     return Training(request, rows, val_rows, job)
 
 
@@ -172,6 +172,11 @@ def _count_rows(request: TrainRequest) -> tuple[int, int]:
         raise MedllmError(
             f"stage {request.stage}: {rows} rows for training and {val_rows} for validation; both must have some"
         )
+    if min(rows, val_rows) < (gpus := request.recipe.gpus):
+        raise MedllmError(
+            f"stage {request.stage}: {rows} rows for training and {val_rows} for validation are fewer than its {gpus} "
+            "GPUs: lower gpus in the recipe"
+        )
     return rows, val_rows
 
 
@@ -192,9 +197,8 @@ class _Watch:
     """
 
     def __init__(self, request: TrainRequest, on_progress: Callable[[Progress], Any] | None) -> None:
-        recipe = request.recipe
         self._output_dir = request.output_dir
-        self._rows_per_step = recipe.per_device_train_batch_size * (recipe.gradient_accumulation_steps or 1)
+        self._rows_per_step = request.recipe.rows_a_step
         self._stage = request.stage
         self._tell = on_progress or self._log
         self._started = time.monotonic()
@@ -236,14 +240,14 @@ def _verify(request: TrainRequest, job: Job, rows: int, val_rows: int) -> TrainR
         kept = parse_logged_rows(job.log.read_text(encoding="utf-8", errors="replace"))
     else:
         kept = parse_kept_rows(end.summary)
-    if kept != (rows, val_rows):
+    if kept != (rows + rows_repeated(rows, request.recipe.gpus), val_rows):
         raise MedllmError(f"{name}: ms-swift kept {kept} rows (train, val) of the {(rows, val_rows)} it was given")
     checkpoint = end.best_checkpoint if request.recipe.checkpoint == "best" else end.last_checkpoint
     if checkpoint is None or not checkpoint.is_dir():
         raise MedllmError(f"{name}: no {request.recipe.checkpoint} checkpoint in {request.output_dir}")
     attempts = read_attempts(request)
     last = attempts[-1]
-    seen = (end.step - last.first_step) * last.batch * last.accumulation
+    seen = (end.step - last.first_step) * last.batch * last.accumulation * request.recipe.gpus
     return TrainResult(
         key=job.key,
         stage=request.stage,
