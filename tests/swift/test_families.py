@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,9 @@ from medllm_ops.swift import families as table
 from medllm_ops.swift.families import Status, check_family, registry, standing, unmet_requirement, versions
 from medllm_ops.swift.recipe import read_recipe
 
+pytestmark = pytest.mark.usefixtures("asked_once")
+
 QWEN3 = find_member("Qwen/Qwen3-32B")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _asked_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MEDLLM_HOME", str(tmp_path_factory.mktemp("home")))
-        registry.cache_clear()
-        yield
-        registry.cache_clear()
 
 
 @pytest.fixture

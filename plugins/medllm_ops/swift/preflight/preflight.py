@@ -13,7 +13,6 @@ from medllm_ops.compute.settings import trainer_mode
 from medllm_ops.curation.settings import LicenceSettings, read_settings
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, write_json
-from medllm_ops.models.resolve import is_made_here
 from medllm_ops.run import Run
 from medllm_ops.swift.check import check_recipe
 from medllm_ops.swift.families import check_family
@@ -131,8 +130,7 @@ def add_static(found: Preflight, recipe: Recipe, model: str | None = None) -> No
     """Hold the recipe against the installed ms-swift, and its model against the families that work here."""
     try:
         found.add((), check_recipe(recipe).notes)
-        if not is_made_here(recipe.model):
-            check_family(recipe, model)
+        check_family(recipe, model)
     except MedllmError as error:
         found.add([str(error)])
 
