@@ -24,6 +24,7 @@ from medllm_ops.swift.preflight.checks import (
     host_card,
     host_memory,
     licence_findings,
+    package_problems,
     port_problem,
 )
 from medllm_ops.swift.preflight.estimate import START_SECONDS, Estimate, Target, estimate
@@ -156,6 +157,8 @@ def preflight_run(run: Run) -> dict[str, Any]:
     add_static(found, recipe, str(run.base_model))
     if here:
         found.add(*gpus_free(target.gpus))
+        for name in parameters.stages:
+            found.add(package_problems(name, recipe.stages[name], target.card))
     sources: Mapping[str, Any] = read_json(run.curated / "manifest.json").get("sources", {})
     licences = read_settings(run.curation_file).licences
     allowed = licences.model_copy(update={"allow": (*licences.allow, *parameters.allow_licences)})
