@@ -28,7 +28,8 @@ def make_plan(run: Run) -> dict[str, Any]:
     """
     from medllm_ops.models.resolve import check_model_name, check_remote_code, resolve_model
     from medllm_ops.sources import UNRECOGNISED, get_source
-    from medllm_ops.swift.arguments import check_names
+    from medllm_ops.swift.check import check_recipe
+    from medllm_ops.swift.families import check_family
     from medllm_ops.swift.recipe import load_recipe, override
 
     parameters = run.parameters
@@ -45,11 +46,12 @@ def make_plan(run: Run) -> dict[str, Any]:
             raise MedllmError(f"recipe {recipe.name} has no stage {stage}: it has {', '.join(recipe.stages)}")
         for name in recipe.stages[stage].instruction_sets:
             get_source(name)
-        if extra := recipe.stages[stage].extra:
-            check_names("pt" if stage == "pretrain" else "sft", extra)
         recipe = override(recipe, stage, **{name: value for name, value in changes.items() if value is not None})
     model = parameters.model or recipe.model
     check_model_name(model)
+    # What ms-swift or transformers cannot train is refused before anything is fetched; without them, nothing is known.
+    check_recipe(recipe)
+    check_family(recipe, model)
     where = _where(parameters)
     wanted = parameters.sources or list(where.sources)
     if missing := [name for name in wanted if name not in where.sources]:

@@ -12,7 +12,7 @@ import pytest
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, write_json
 from medllm_ops.swift.adopt import adopt, is_full_checkpoint
-from medllm_ops.swift.merge import MergeRequest
+from medllm_ops.swift.merge_request import MergeRequest
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], None]], None]
 

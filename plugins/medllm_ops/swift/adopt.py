@@ -16,10 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import file_hash, read_json, whole_directory, write_json
+from medllm_ops.files import file_hash, whole_directory, write_json
 from medllm_ops.models.resolve import refuse_remote_code
 from medllm_ops.swift import zero
-from medllm_ops.swift.merge import PROOF_FILE, MergeRequest, MergeResult, base_dtype
+from medllm_ops.swift.merge_request import (
+    PROOF_FILE,
+    MergeRequest,
+    MergeResult,
+    base_dtype,
+    existing_proof,
+    file_sizes,
+    run_request,
+)
 from medllm_ops.swift.proof import check_files
 
 RULE = "the weights are the checkpoint's own, byte for byte; each has the base's name and shape, and is finite"
@@ -48,10 +56,8 @@ def adopt(request: MergeRequest) -> MergeResult:
         refuse_remote_code(request.base)
     shards = [request.adapter / name for name in zero.sources(request.adapter)]
     inputs = {file.name: file_hash(file) for file in shards or _weights(request.adapter)} | {"base": str(request.base)}
-    if (request.out / PROOF_FILE).is_file():
-        proof: dict[str, Any] = read_json(request.out / PROOF_FILE)
-        if proof.get("passed") and proof.get("inputs") == inputs and proof.get("files") == _sizes(request.out):
-            return MergeResult(request.out, proof, reused=True)
+    if (proof := existing_proof(request.out, inputs)) is not None:
+        return MergeResult(request.out, proof, reused=True)
     beside = request.logs / "consolidated"
     with zero.whole_weights(request.adapter, beside) as checkpoint, whole_directory(request.out) as part:
         # The checkpoint's own settings count; what it leaves out is as it was.
@@ -64,7 +70,7 @@ def adopt(request: MergeRequest) -> MergeResult:
             shutil.copyfile(file, part / file.name)
         proof = _prove(replace(request, adapter=checkpoint), part) | {"adapter": str(request.adapter)}
         proof |= {"consolidated_shards": len(shards)}
-        proof |= {"seconds": round(time.monotonic() - started, 3), "inputs": inputs, "files": _sizes(part)}
+        proof |= {"seconds": round(time.monotonic() - started, 3), "inputs": inputs, "files": file_sizes(part)}
         if not proof["passed"]:
             reasons = "; ".join(proof["failures"][:5])
             raise MedllmError(f"stage {request.stage}: {request.adapter} is no trained {request.base}: {reasons}")
@@ -77,10 +83,6 @@ def _weights(checkpoint: Path) -> list[Path]:
     if not any(file.suffix == ".safetensors" for file in files):
         raise MedllmError(f"{checkpoint} has neither weights (model*.safetensors) nor DeepSpeed's shards of them")
     return files
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    return {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.name != PROOF_FILE}
 
 
 def _prove(request: MergeRequest, part: Path) -> dict[str, Any]:
@@ -145,16 +147,5 @@ def _tensors(folder: Path) -> dict[str, Any]:
     return {name: file for file in files for name in file.keys()}  # type: ignore[no-untyped-call]  # noqa: SIM118
 
 
-def main(request_file: Path, result_file: Path) -> int:
-    """Adopt as a request file says; the result file tells the folder and the proof. Returns the exit code."""
-    try:
-        result = adopt(MergeRequest.from_row(read_json(request_file)))
-    except MedllmError as error:
-        print(error, file=sys.stderr)
-        return 1
-    write_json(result_file, {"folder": str(result.folder), "reused": result.reused, "proof": result.proof})
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(run_request(adopt, sys.argv[1:]))

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from medllm_ops.errors import MedllmError
 from medllm_ops.models.families import known_member
 from medllm_ops.models.resolve import RANDOM, is_made_here
-from medllm_ops.swift.arguments import check_arguments, is_installed
+from medllm_ops.swift.arguments import check_arguments
 from medllm_ops.swift.families import Status, registry, standing
+from medllm_ops.swift.installed import is_installed
 from medllm_ops.swift.recipe import NOT_RUN_YET, Recipe, StageRecipe, command_of, is_ours
 from medllm_ops.swift.zero_config import check_deepspeed
 

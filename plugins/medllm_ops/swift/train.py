@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,7 @@ class Training:
         if self.job is None:
             assert self.result is not None
             return self.result
-        first_step = attempts[-1].first_step if (attempts := read_attempts(self.request)) else 0
-        place.wait(self.job, _Watch(self.request, on_progress, first_step))
+        place.wait(self.job, _Watch(self.request, on_progress))
         try:
             result = _verify(self.request, self.job, self.rows, self.val_rows)
         except MedllmError:
@@ -192,16 +191,19 @@ def _start_clean_unless_same(request: TrainRequest, key: str) -> None:
 
 
 class _Watch:
-    """Tells the progress of a training from ``first_step`` on, when it moves and at most every few seconds."""
+    """Tells the progress of a training when it moves and at most every few seconds.
 
-    def __init__(self, request: TrainRequest, on_progress: Callable[[Progress], Any] | None, first_step: int) -> None:
+    The pace is that of the steps which it has seen made: its job may have run for hours before it was found again.
+    """
+
+    def __init__(self, request: TrainRequest, on_progress: Callable[[Progress], Any] | None) -> None:
         self._output_dir = request.output_dir
         self._rows_per_step = request.recipe.rows_a_step
         self._stage = request.stage
         self._tell = on_progress or self._log
         self._started = time.monotonic()
-        self._first_step = first_step
         self._told_step, self._told_at = _logged_step(request), 0.0
+        self._first_step, self._since = -1, 0.0
 
     @property
     def seconds(self) -> float:
@@ -210,9 +212,13 @@ class _Watch:
     def __call__(self) -> None:
         if self.seconds - self._told_at < (LOG_SECONDS if self._tell == self._log else 1.0):
             return
-        progress = read_progress(self._output_dir, self._rows_per_step, self.seconds, self._first_step)
+        now = self.seconds
+        progress = read_progress(self._output_dir, self._rows_per_step, now - self._since, self._first_step)
         if progress and progress.step != self._told_step:
-            self._told_step, self._told_at = progress.step, self.seconds
+            if self._first_step < 0 or progress.step < self._first_step:
+                self._first_step, self._since = progress.step, now
+                progress = replace(progress, seconds=0.0, rows_per_second=None, first_step=progress.step)
+            self._told_step, self._told_at = progress.step, now
             self._tell(progress)
 
     def _log(self, progress: Progress) -> None:

@@ -13,7 +13,6 @@ from medllm_ops.compute.settings import trainer_mode
 from medllm_ops.curation.settings import LicenceSettings, read_settings
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, write_json
-from medllm_ops.models.resolve import is_made_here
 from medllm_ops.run import Run
 from medllm_ops.swift.check import check_recipe
 from medllm_ops.swift.families import check_family
@@ -25,6 +24,7 @@ from medllm_ops.swift.preflight.checks import (
     host_card,
     host_memory,
     licence_findings,
+    package_problems,
     port_problem,
 )
 from medllm_ops.swift.preflight.estimate import START_SECONDS, Estimate, Target, estimate
@@ -140,8 +140,7 @@ def add_static(found: Preflight, recipe: Recipe, model: str | None = None) -> No
     """Hold the recipe against the installed ms-swift, and its model against the families that work here."""
     try:
         found.add((), check_recipe(recipe).notes)
-        if not is_made_here(recipe.model):
-            check_family(recipe, model)
+        check_family(recipe, model)
     except MedllmError as error:
         found.add([str(error)])
 
@@ -167,6 +166,8 @@ def preflight_run(run: Run) -> dict[str, Any]:
     add_static(found, recipe, str(run.base_model))
     if here:
         found.add(*gpus_free(gpus_of(recipe, parameters.stages)))
+        for name in parameters.stages:
+            found.add(package_problems(name, recipe.stages[name], target.card))
     sources: Mapping[str, Any] = read_json(run.curated / "manifest.json").get("sources", {})
     licences = read_settings(run.curation_file).licences
     allowed = licences.model_copy(update={"allow": (*licences.allow, *parameters.allow_licences)})
