@@ -26,7 +26,8 @@ from medllm_ops.swift import zero, zero_config
 from medllm_ops.swift.adopt import adopt
 from medllm_ops.swift.attempts import build_command, read_attempts
 from medllm_ops.swift.checkpoints import is_finite, is_whole, last_whole_checkpoint
-from medllm_ops.swift.merge import MergeRequest, merge
+from medllm_ops.swift.merge import merge
+from medllm_ops.swift.merge_request import MergeRequest
 from medllm_ops.swift.progress import STEP_KEY, read_log
 from medllm_ops.swift.recipe import DEEPSPEED_NAMES, StageRecipe
 from medllm_ops.swift.request import TrainRequest

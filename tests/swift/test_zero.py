@@ -17,7 +17,8 @@ from medllm_ops.files import read_json, write_json
 from medllm_ops.swift import zero
 from medllm_ops.swift.adopt import adopt, is_full_checkpoint
 from medllm_ops.swift.checkpoints import is_finite
-from medllm_ops.swift.merge import MergeRequest, base_dtype, input_hashes
+from medllm_ops.swift.merge import input_hashes
+from medllm_ops.swift.merge_request import MergeRequest, base_dtype
 
 # Trains the tiny model, then an adapter of it, for two steps under ZeRO-3, and saves what ms-swift would without
 # gathering. The weights as they were then are left beside the checkpoint.
