@@ -7,6 +7,7 @@ always; without it the shards are all there is, and beside an adapter's settings
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import struct
 from collections.abc import Iterator
@@ -153,6 +154,6 @@ def _state(checkpoint: Path, frozen: bool = False) -> dict[str, Any]:
         state: dict[str, Any] = get_fp32_state_dict_from_zero_checkpoint(
             str(checkpoint), exclude_frozen_parameters=not frozen, lazy_mode=True
         )
-    except (OSError, ValueError, LookupError, RuntimeError) as error:
+    except (OSError, ValueError, LookupError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise MedllmError(f"the shards of {checkpoint} cannot be put together: {error}") from error
     return state

@@ -95,7 +95,8 @@ def _read_command(words: list[str], script: Script, variables: dict[str, str], f
     script.calls.append(call)
     if environment:
         settings = ", ".join(f"{key}={value}" for key, value in environment.items())
-        script.leftovers.append(f"{file}, line {line}: the environment was given {settings}")
+        told = "; its processes are the field gpus now" if "NPROC_PER_NODE" in environment else ""
+        script.leftovers.append(f"{file}, line {line}: the environment was given {settings}{told}")
     if (before := rest[:begin]) and before not in _PLAIN_STARTS:
         script.leftovers.append(f"{file}, line {line}: {name} was started by: {shlex.join(before)}")
     _read_arguments(rest[start:], call, script, variables)
