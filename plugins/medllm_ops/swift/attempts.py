@@ -27,7 +27,7 @@ from medllm_ops.swift.causes import Cause, find_cause, memory_kills
 from medllm_ops.swift.checkpoints import is_finite, is_whole, last_whole_checkpoint, step_of
 from medllm_ops.swift.command import Command, build
 from medllm_ops.swift.progress import read_end
-from medllm_ops.swift.recipe import StageRecipe
+from medllm_ops.swift.recipe import StageRecipe, command_of
 from medllm_ops.swift.request import TrainRequest
 from medllm_ops.swift.watching import POLL_SECONDS, Watcher, dump_stacks
 
@@ -61,7 +61,7 @@ def build_command(request: TrainRequest, resume_from: Path | None) -> Command:
     """The command of one attempt."""
     return build(
         request.recipe,
-        "pt" if request.stage == "pretrain" else "sft",
+        command_of(request.stage),
         model_dir=request.model_dir,
         model_type=request.model_type,
         template=request.template,
