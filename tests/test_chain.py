@@ -13,6 +13,7 @@ from medllm_ops.datasets.store import find_dataset
 from medllm_ops.datasets.verify import verify
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import count_lines, read_json, read_json_lines
+from medllm_ops.home import include
 from medllm_ops.parameters import Parameters
 from medllm_ops.plan import start
 from medllm_ops.refresh.refresh import refresh_source
@@ -146,14 +147,13 @@ def test_pairs_reach_the_dataset_in_the_form_of_the_method(pairs: Path, tmp_path
     assert all(row.keys() == {"id", "messages", extra} for row in rows)
 
 
-def test_a_run_without_pairs_is_not_aligned(pairs: Path, tmp_path: Path) -> None:
-    (pairs / "sft" / "pairs.jsonl").rename(pairs / "sft" / "other.txt")
-    demo = {"raw": None, "sources": ["alpaca"]}
+def test_a_run_without_pairs_or_without_a_recipe_for_them_is_refused(pairs: Path, tmp_path: Path) -> None:
+    demo = include() / "datasets" / "demo"
     recipe = tiny_recipe(tmp_path / "aligned.yaml")
     with pytest.raises(MedllmError, match="stage dpo is on, but none of alpaca has rows for it: switch it off"):
-        chain.plan(start("none", only_alignment(pairs, recipe, **demo)), place_for("local"))
+        chain.plan(start("none", only_alignment(demo, recipe, sources=["alpaca"])), place_for("local"))
     with pytest.raises(MedllmError, match="recipe tiny has no stage dpo: it has pretrain, sft, self_cognition"):
-        chain.plan(start("other", only_alignment(pairs, Path("tiny"), **demo)), place_for("local"))
+        chain.plan(start("other", only_alignment(pairs, Path("tiny"))), place_for("local"))
 
 
 def test_sets_of_pairs_that_a_run_lacks_are_named(pairs: Path, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from medllm_ops.swift.command import _OWN_FIELDS
 from medllm_ops.swift.recipe import (
     PreferenceRecipe,
     Recipe,
-    StageRecipe,
     is_ours,
     load_recipe,
     parse_recipe,
