@@ -125,6 +125,10 @@ def test_a_run_is_aligned_where_its_recipe_says_so(tmp_path: Path, monkeypatch: 
             "other": {"recipe": "tiny"},
         }.items()
     }
+    off = {"pretrain": False, "sft": False, "self_cognition": False}
+    assert start("alone", Parameters.check({**off, "recipe": recipe})).parameters.stages == ("dpo",)
+    with pytest.raises(MedllmError, match="every stage is switched off"):
+        start("none", Parameters.check({**off, "recipe": "tiny"}))
     three = ("pretrain", "sft", "self_cognition")
     assert stages == {"recipe": (*three, "dpo"), "off": three, "other": three}
     # What was decided is kept: the recipe may change or be gone.
@@ -132,7 +136,7 @@ def test_a_run_is_aligned_where_its_recipe_says_so(tmp_path: Path, monkeypatch: 
     assert Run.open(tmp_path / "home" / "runs" / "recipe").parameters.dpo is True
 
 
-@pytest.mark.parametrize("method", ["dpo", "kto"])
+@pytest.mark.parametrize("method", [pytest.param("dpo", marks=pytest.mark.slow), "kto"])
 def test_pairs_reach_the_dataset_in_the_form_of_the_method(pairs: Path, tmp_path: Path, method: str) -> None:
     recipe = tiny_recipe(tmp_path / "aligned.yaml", rlhf_type=method)
     run, place = start(method, only_alignment(pairs, recipe)), place_for("local")

@@ -30,7 +30,7 @@ from medllm_ops.parameters import Parameters
         ({"dataset": "medical", "rows_per_source": 5}, "rows_per_source decide how a dataset is made, and medical is"),
         ({"sources": ["pubmde"]}, "there is no source 'pubmde'; did you mean pubmed? (sources: pubmed,"),
         ({"sources": "pubmed"}, "sources: Input should be a valid list"),
-        ({"pretrain": False, "sft": False, "self_cognition": False}, "every stage is switched off"),
+        ({"pretrain": False, "sft": False, "self_cognition": False, "dpo": False}, "every stage is switched off"),
         ({"dpo": "perhaps"}, "dpo: Input should be a valid boolean"),
     ],
 )

@@ -203,6 +203,14 @@ class Parameters(BaseModel):
                 f"bad parameters: {' and '.join(unused)} decide how a dataset is made, and {parameters.dataset} is "
                 "made already: leave them empty"
             )
+        return parameters if parameters.dpo is None else parameters.settled(parameters.dpo)
+
+    def settled(self, dpo: bool) -> Parameters:
+        """The parameters with what was left to the recipe decided: whether the run ends with an alignment.
+
+        :raises MedllmError: if no stage is on.
+        """
+        parameters = self.model_copy(update={"dpo": True}) if dpo and self.dpo is None else self
         if not parameters.stages:
             raise MedllmError("bad parameters: every stage is switched off; leave at least one on")
         return parameters

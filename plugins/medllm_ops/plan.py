@@ -27,10 +27,8 @@ def start(name: str | None, parameters: Parameters) -> Run:
     """
     from medllm_ops.swift.recipe import read_recipe
 
-    name = name or default_run_name(parameters)
-    if parameters.dpo is None and "dpo" in read_recipe(parameters.recipe).stages:
-        parameters = parameters.model_copy(update={"dpo": True})
-    return Run.create(name, parameters)
+    aligned = parameters.dpo is None and "dpo" in read_recipe(parameters.recipe).stages
+    return Run.create(name or default_run_name(parameters), parameters.settled(aligned))
 
 
 def make_plan(run: Run) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def loss_curve(stage: StageFigures) -> str:
             hovertemplate="step %{x}: %{y:.4f}",
         )
     figure.update_xaxes(title="step", rangemode="tozero")
-    figure.update_yaxes(title="loss (nats per token)")
+    figure.update_yaxes(title="loss" if stage.name == "dpo" else "loss (nats per token)")
     return to_json(figure, height=270)
 
 
