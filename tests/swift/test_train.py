@@ -42,6 +42,7 @@ class FakePlace:
     steps: int = STEPS
     max_steps: int = STEPS
     rows: int = ROWS
+    val_rows: int = VAL_ROWS
     last_line: bool = True
     checkpoint: bool = True
     found: bool = False
@@ -69,7 +70,7 @@ class FakePlace:
         place = {"global_step/max_steps": f"{self.steps}/{self.max_steps}"}
         rows: list[dict[str, Any]] = [{"loss": self.loss, **self.rewards, **place}]
         if self.last_line:
-            sizes = {"train_dataset": f"1.0±0.0, size={self.rows}", "val_dataset": f"1.0±0.0, size={VAL_ROWS}"}
+            sizes = {"train_dataset": f"1.0±0.0, size={self.rows}", "val_dataset": f"1.0±0.0, size={self.val_rows}"}
             paths = {"last_model_checkpoint": last and str(last), "best_model_checkpoint": None}
             rows.append({**sizes, **paths, "global_step": self.steps})
         with (output / "logging.jsonl").open("a") as file:
@@ -185,6 +186,22 @@ def test_an_exit_code_of_0_proves_nothing(request_: TrainRequest, place: FakePla
 
 def test_only_the_steps_of_the_last_attempt_count_for_the_speed(request_: TrainRequest) -> None:
     assert train(request_, FakePlace(first_step=2)).tokens_per_second == 20.0
+
+
+def test_each_gpu_counts(request_: TrainRequest) -> None:
+    """3 GPUs share 8 rows and one of them again; 4 steps of 3 times 2 rows of 10 tokens in 2 seconds."""
+    three = replace(request_, recipe=request_.recipe.model_copy(update={"gpus": 3}))
+    place = FakePlace(rows=9)
+    with pytest.raises(MedllmError, match="2 for validation are fewer than its 3 GPUs: lower gpus"):
+        train(three, place)
+    with request_.val_files[0].open("ab") as file:
+        file.write(b'{"messages": []}\n')
+    place.val_rows = 3
+    result = train(three, place)
+    assert (result.rows, result.val_rows, result.tokens_per_second) == (8, 3, 120.0)
+    assert place.jobs[-1].gpus == 3
+    with pytest.raises(MedllmError, match=r"kept \(8, 3\) rows"):
+        train(replace(three, system="another"), FakePlace(rows=8, val_rows=3))
 
 
 def test_checkpoints_of_other_settings_are_cleared_away(request_: TrainRequest) -> None:
