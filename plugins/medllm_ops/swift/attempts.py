@@ -7,6 +7,7 @@ cured: it needs neither the worker nor Airflow for that. It runs under the super
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import socket
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from medllm_ops.compute.job import Failure
+from medllm_ops.compute.job import EXIT_DISK, Failure
 from medllm_ops.compute.processes import MARK, end_job
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import count_lines, read_json, write_json
@@ -32,6 +33,8 @@ from medllm_ops.swift.request import TrainRequest
 from medllm_ops.swift.watching import POLL_SECONDS, Watcher, dump_stacks
 
 LOG_TAIL_BYTES = 262_144
+PROBE_BYTES = 1 << 20
+FULL = (errno.ENOSPC, errno.EDQUOT)
 Build = Callable[[TrainRequest, Path | None], Command]
 
 
@@ -132,7 +135,10 @@ class Attempts:
         self._note(attempt)
         command = self._build(request, resume_from)
         self._say(f"attempt {len(self._attempts)}, from step {first_step}: {' '.join(command.argv)}")
-        offset, kills, started = self._log.stat().st_size, memory_kills(), time.monotonic()
+        # Somebody may have removed the folder.
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        offset = self._log.stat().st_size if self._log.is_file() else 0
+        kills, started = memory_kills(), time.monotonic()
         rows = sum(count_lines(path) for path in request.train_files)
         tokens = request.tokens / rows * recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
         stalled = recipe.stalled_minutes * 60
@@ -147,7 +153,11 @@ class Attempts:
         self._end_rest()
         exit_code = child.wait()
         if cause is None and exit_code != 0:
-            cause = find_cause(exit_code, self._printed(offset), memory_kills() > kills)
+            printed = self._printed(offset)
+            if self._disk_is_full():
+                # Then what it said of it had no room either.
+                printed += f"\n{os.strerror(errno.ENOSPC)}"
+            cause = find_cause(exit_code, printed, memory_kills() > kills)
         if cause is None:
             # Checked once more at the end, and by steps: an exit code of 0 proves nothing.
             cause = self._unfinished(request, watcher)
@@ -207,12 +217,24 @@ class Attempts:
                 self._say(f"removing the half-written {path}")
                 shutil.rmtree(path)
 
+    def _disk_is_full(self) -> bool:
+        probe = self._request.output_dir / ".room"
+        try:
+            probe.write_bytes(bytes(PROBE_BYTES))
+        except OSError as error:
+            return error.errno in FULL
+        finally:
+            probe.unlink(missing_ok=True)
+        return False
+
     def _end_rest(self) -> None:
         """End what this attempt left: ranks in sessions of their own outlive their launcher."""
         if job := os.environ.get(MARK):
             end_job(job, spare=[os.getpid(), os.getppid()])
 
     def _printed(self, offset: int) -> str:
+        if not self._log.is_file():
+            return ""
         with self._log.open("rb") as file:
             file.seek(max(offset, self._log.stat().st_size - LOG_TAIL_BYTES))
             return file.read().decode("utf-8", "replace")
@@ -239,10 +261,15 @@ def main(request_file: Path) -> int:
     directory = request_file.parent
     try:
         failure = Attempts(request, directory / "job.log").run()
+        if failure:
+            write_json(directory / "failure.json", asdict(failure))
     except MedllmError as error:
         failure = Failure("arguments", str(error), retry=False)
-    if failure:
         write_json(directory / "failure.json", asdict(failure))
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        return EXIT_DISK
     return 1 if failure else 0
 
 
