@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from faults.world import STEPS, Trial, assert_clear, leave_nothing, losses, make_request
+from faults.world import Trial, assert_clear, difference, leave_nothing, losses, make_request
 from medllm_ops.compute.job import JobError
 from medllm_ops.compute.lease import Leases
 from medllm_ops.compute.local import LocalPlace
@@ -124,12 +124,6 @@ def read_only(folder: Path, model: Path) -> dict[str, Any]:
     finally:
         leave_nothing(folder / "home")
     return told
-
-
-def difference(some: dict[int, float], others: dict[int, float]) -> float:
-    """The largest difference of two courses of losses."""
-    assert some.keys() == others.keys() == set(range(1, STEPS + 1))
-    return max(abs(some[step] - others[step]) for step in some)
 
 
 if __name__ == "__main__":

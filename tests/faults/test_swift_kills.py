@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
 
@@ -137,9 +137,9 @@ class TwoRanks(Trial):
 
 
 @pytest.fixture
-def ranks(make_trial: Callable[..., Trial]) -> Iterator[TwoRanks]:
+def ranks(make_trial: Callable[..., Trial]) -> TwoRanks:
     trial = make_trial("ranks")
-    yield TwoRanks(trial.request, trial.freezer)
+    return TwoRanks(trial.request, trial.freezer)
 
 
 @pytest.mark.parametrize(("role", "first"), [("launcher", TERM), ("swift", KILL)], ids=["launcher", "rank"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import threading
@@ -24,13 +23,14 @@ from medllm_ops.files import write_json_lines
 from medllm_ops.swift.progress import STEP_KEY, read_log
 from medllm_ops.swift.recipe import StageRecipe
 from medllm_ops.swift.request import TrainRequest
-from medllm_ops.swift.train import TrainResult, train
+from medllm_ops.swift.train import train
 
 HERE = Path(__file__).parent
 STEPS, SAVE_STEPS = 12, 4
 ROWS, VAL_ROWS = 64, 6
 DEADLINE = 240.0
-MOMENTS = ("start-up", "step", "checkpoint", "evaluation")
+# In the order in which they come.
+MOMENTS = ("start-up", "step", "evaluation", "checkpoint")
 
 
 def wait_for(what: Callable[[], Any], seconds: float = DEADLINE) -> Any:
@@ -72,7 +72,16 @@ def make_request(folder: Path, model: Path, **settings: Any) -> TrainRequest:
     ).model_copy(update=settings)
     files = ((folder / "train.jsonl",), (folder / "val.jsonl",))
     return TrainRequest(
-        "sft", recipe, model, "qwen2", "qwen2_5", *files, folder / "stage", torch_dtype="float32", system="", tokens=2560
+        "sft",
+        recipe,
+        model,
+        "qwen2",
+        "qwen2_5",
+        *files,
+        folder / "stage",
+        torch_dtype="float32",
+        system="",
+        tokens=2560,
     )
 
 
@@ -82,28 +91,32 @@ def losses(output: Path) -> dict[int, float]:
 
 
 @dataclass
-class Trial:
-    """A training that goes on in a thread, so that the test can do something to it."""
+class Watched:
+    """Work that a worker waits for in a thread, so that the test can do something to it.
 
-    request: TrainRequest
+    :param directory: of its job. :param freezer: see ``freeze/sitecustomize.py``. :param work: what the worker does.
+    """
+
+    directory: Path
     freezer: Path
+    work: Callable[[LocalPlace], Any]
     place: LocalPlace = field(default_factory=LocalPlace)
-    outcome: list[TrainResult | BaseException] = field(default_factory=list)
+    outcome: list[Any] = field(default_factory=list)
     thread: threading.Thread | None = None
     frozen: int = 0
 
     @property
     def job(self) -> Job | None:
-        """The job of the training."""
-        return Job.find(self.request.directory / "job")
+        """The job of the work."""
+        return Job.find(self.directory)
 
     def start(self) -> None:
-        """Train in a thread: a worker that watches."""
+        """Do the work in a thread: a worker that watches."""
         self.outcome.clear()
 
         def work() -> None:
             try:
-                self.outcome.append(train(self.request, self.place))
+                self.outcome.append(self.work(self.place))
             except BaseException as error:  # noqa: BLE001 (the test looks at it)
                 self.outcome.append(error)
 
@@ -111,20 +124,20 @@ class Trial:
         self.thread.start()
 
     def start_frozen(self, moment: str) -> None:
-        """Train, and return when ms-swift has stopped itself at a moment."""
+        """Do the work, and return when its process has stopped itself at a moment."""
         self.arm(moment)
         self.start()
         self.wait_frozen()
 
     def arm(self, moment: str) -> None:
-        """Let ms-swift stop itself at the next such moment."""
+        """Let a process of the work stop itself at the next such moment."""
         (self.freezer / f"at-{moment}").touch()
 
     def wait_frozen(self) -> None:
-        """Return when ms-swift has stopped itself."""
+        """Return when it has stopped itself."""
         frozen = self.freezer / "frozen"
         wait_for(lambda: self.outcome or (frozen.is_file() and frozen.read_text().endswith("\n")))
-        assert not self.outcome, f"the training ended before that moment: {self.outcome}"
+        assert not self.outcome, f"it ended before that moment: {self.outcome}"
         self.frozen = int(frozen.read_text())
         frozen.unlink()
         wait_for(lambda: psutil.Process(self.frozen).status() == psutil.STATUS_STOPPED)
@@ -135,7 +148,7 @@ class Trial:
             os.kill(self.frozen, signal.SIGCONT)
 
     def victim(self, role: str) -> int:
-        """The pid of one of those who take part: trainer, supervisor, attempts, launcher or swift."""
+        """The pid of one of those who take part; ``swift`` is the one that has stopped itself."""
         if role == "trainer":
             # The worker starts another one where it has ended.
             return int(wait_for(self._trainer))
@@ -145,6 +158,7 @@ class Trial:
             "supervisor": "medllm_ops.compute.supervisor",
             "attempts": "medllm_ops.swift.attempts",
             "launcher": "torch.distributed.run",
+            "merge": "medllm_ops.swift.merge",
         }
         assert self.job
         for process in marked_processes(self.job.id):
@@ -166,15 +180,15 @@ class Trial:
             wait_for(lambda: is_told_to_end(self.frozen))
         self.thaw()
 
-    def end(self) -> TrainResult | BaseException:
-        """How the training ended for the one who watches."""
+    def end(self) -> Any:
+        """What the one who watches got: a result, or an error."""
         assert self.thread
         self.thread.join(DEADLINE)
-        assert self.outcome, "the training did not end"
+        assert self.outcome, "it did not end"
         return self.outcome[0]
 
-    def succeed(self) -> TrainResult:
-        """It must have ended well."""
+    def succeed(self) -> Any:
+        """What came of it: it must have ended well."""
         outcome = self.end()
         if isinstance(outcome, BaseException):
             raise AssertionError(f"it failed: {outcome}") from outcome
@@ -184,6 +198,14 @@ class Trial:
         """No process, no lease, no wish and no entry is left, and the job's state is one word."""
         assert self.job
         assert_clear(self.job.id, self.place.spool)
+
+
+class Trial(Watched):
+    """A training."""
+
+    def __init__(self, request: TrainRequest, freezer: Path) -> None:
+        super().__init__(request.directory / "job", freezer, lambda place: train(request, place))
+        self.request = request
 
 
 def is_told_to_end(pid: int) -> bool:
@@ -228,6 +250,7 @@ def leave_nothing(home: Path) -> None:
         end_job(entry.id, grace_seconds=0.1)
 
 
-def history(output: Path) -> list[dict[str, Any]]:
-    """What was logged, line by line, torn lines left out."""
-    return [json.loads(line) for line in (output / "logging.jsonl").read_text().splitlines() if line.endswith("}")]
+def difference(some: dict[int, float], others: dict[int, float]) -> float:
+    """The largest difference of two courses of losses."""
+    assert some.keys() == others.keys() == set(range(1, STEPS + 1))
+    return max(abs(some[step] - others[step]) for step in some)

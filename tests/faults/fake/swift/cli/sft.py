@@ -9,13 +9,14 @@ import struct
 import sys
 import time
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 
 def arguments() -> dict[str, str]:
     """The command line: one value a name is all that is needed here."""
     words = sys.argv[1:]
-    return {name.removeprefix("--"): value for name, value in zip(words, words[1:], strict=False) if name[:2] == "--"}
+    return {name.removeprefix("--"): value for name, value in pairwise(words) if name[:2] == "--"}
 
 
 def count(path: str) -> int:
