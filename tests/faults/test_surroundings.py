@@ -1,4 +1,4 @@
-"""What happens around a training: a clock that jumps, a folder that is removed, a model or a tokenizer that is not there."""
+"""What happens around a training: a clock that jumps, a folder that is removed, a model that lacks something."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from faults.world import STEPS, Trial, losses
+from faults.world import STEPS, Trial, assert_clear, losses
+from medllm_ops.compute.job import job_id
 from medllm_ops.compute.lease import Leases
-from medllm_ops.compute.processes import marked_processes
 from medllm_ops.errors import MedllmError
 from medllm_ops.models.resolve import resolve_model
 
@@ -67,9 +67,7 @@ def test_a_log_folder_that_is_removed_costs_the_log_and_not_the_training(
     trial.thaw()
     assert trial.succeed().steps == STEPS
     assert losses(trial.request.output_dir) == unbroken
-    (entry,) = trial.place.spool.entries()
-    assert entry.state == "ended"
-    assert list(marked_processes(entry.id)) == []
+    assert_clear(job_id(trial.directory), trial.place.spool)
 
 
 def test_a_training_whose_log_folder_was_removed_is_not_started_beside_itself(
