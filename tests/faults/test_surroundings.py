@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,30 @@ def test_an_output_folder_that_is_removed_is_an_end_in_words_and_the_rerun_begin
     trial.thaw()
     assert isinstance(trial.end(), MedllmError)
     trial.assert_clear()
+    trial.start()
+    assert trial.succeed().attempts[-1]["first_step"] == 0
+    trial.assert_clear()
+    assert losses(trial.request.output_dir) == unbroken
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "optimizer.pt").write_bytes((folder / "optimizer.pt").read_bytes()[:-40]),
+        lambda folder: (folder / "scheduler.pt").write_bytes(b"PK" + bytes(200)),
+        lambda folder: (folder / "rng_state.pth").unlink(),
+        shutil.rmtree,
+    ],
+    ids=["half", "corrupt", "a part missing", "missing"],
+)
+def test_a_checkpoint_that_is_not_whole_is_never_gone_on_from(
+    make_trial: Callable[..., Trial], unbroken: dict[int, float], damage: Callable[[Path], None]
+) -> None:
+    trial = make_trial()
+    trial.start_frozen("checkpoint")
+    trial.strike("swift", signal.SIGKILL)
+    trial.end()
+    damage(trial.request.output_dir / "checkpoint-4")
     trial.start()
     assert trial.succeed().attempts[-1]["first_step"] == 0
     trial.assert_clear()

@@ -104,21 +104,6 @@ def test_a_training_that_is_killed_behind_its_last_step_is_not_trained_again(
     assert losses(trial.request.output_dir) == pytest.approx(unbroken, abs=TOLERANCE)
 
 
-def test_a_hang_is_seen_and_ended_and_the_rerun_goes_on(
-    make_trial: Callable[..., Trial], unbroken: dict[int, float]
-) -> None:
-    trial = make_trial(stalled_minutes=1.0)
-    trial.start_frozen("checkpoint")
-    error = trial.end()
-    assert isinstance(error, JobError)
-    assert (error.cause, error.retry) == ("stalled", True)
-    trial.assert_clear()
-    trial.start()
-    assert trial.succeed().attempts[-1]["first_step"] == 4
-    trial.assert_clear()
-    assert losses(trial.request.output_dir) == pytest.approx(unbroken, abs=TOLERANCE)
-
-
 class TwoRanks(Trial):
     """The same training by two ranks under torchrun."""
 
