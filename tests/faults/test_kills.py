@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -90,4 +91,22 @@ def test_a_trainer_may_end_at_any_moment_and_the_training_goes_on(
     result = trial.succeed()
     trial.assert_clear()
     assert [attempt["first_step"] for attempt in result.attempts] == [0]
+    assert losses(trial.request.output_dir) == unbroken
+
+
+def test_a_training_that_is_killed_behind_its_last_step_is_not_trained_again(
+    make_trial: Callable[..., Trial], unbroken: dict[int, float]
+) -> None:
+    trial = make_trial()
+    trial.start_frozen("end")
+    trial.strike("swift", KILL)
+    assert isinstance(trial.end(), JobError)
+    trial.assert_clear()
+    trial.start()
+    result = trial.succeed()
+    trial.assert_clear()
+    assert (result.steps, result.rows, result.val_rows) == (STEPS, 64, 6)
+    assert Path(result.checkpoint).name == "checkpoint-12"
+    assert trial.job
+    assert trial.job.log.read_text().count("swift.cli.sft") == 1
     assert losses(trial.request.output_dir) == unbroken

@@ -23,10 +23,16 @@ import psutil
 from medllm_ops.compute.job import EXIT_DISK, Failure
 from medllm_ops.compute.processes import MARK, end_job
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import count_lines, read_json, write_json
+from medllm_ops.files import count_lines, read_json, to_json_line, write_json
 from medllm_ops.swift.causes import Cause, find_cause, memory_kills
-from medllm_ops.swift.checkpoints import is_finite, is_whole, last_whole_checkpoint, step_of
-from medllm_ops.swift.command import Command, build
+from medllm_ops.swift.checkpoints import (
+    is_behind_the_last_step,
+    is_finite,
+    is_whole,
+    last_whole_checkpoint,
+    step_of,
+)
+from medllm_ops.swift.command import Command, build, parse_logged_rows
 from medllm_ops.swift.progress import read_end
 from medllm_ops.swift.recipe import StageRecipe
 from medllm_ops.swift.request import TrainRequest
@@ -133,6 +139,11 @@ class Attempts:
         attempt = Attempt(first_step, recipe.per_device_train_batch_size, recipe.gradient_accumulation_steps)
         self._attempts.append(attempt)
         self._note(attempt)
+        if resume_from and is_behind_the_last_step(resume_from):
+            begun = time.monotonic()
+            self._close(resume_from)
+            self._note(replace(attempt, seconds=time.monotonic() - begun))
+            return None
         command = self._build(request, resume_from)
         self._say(f"attempt {len(self._attempts)}, from step {first_step}: {' '.join(command.argv)}")
         # Somebody may have removed the folder.
@@ -165,6 +176,25 @@ class Attempts:
         seconds = time.monotonic() - started
         self._note(replace(attempt, seconds=seconds, exit_code=exit_code, cause=cause.name if cause else ""))
         return cause
+
+    def _close(self, checkpoint: Path) -> None:
+        """Write the line that ms-swift could not write, which was killed behind its last step.
+
+        :raises MedllmError: if the log does not say how many rows it kept, so that nobody can tell what it trained on.
+        """
+        self._say(f"all {step_of(checkpoint)} steps were made before it was killed: nothing is left to train")
+        text = self._log.read_text(encoding="utf-8", errors="replace") if self._log.is_file() else ""
+        rows = dict(zip(("train_dataset", "val_dataset"), parse_logged_rows(text), strict=True))
+        line = {
+            "last_model_checkpoint": str(checkpoint),
+            "best_model_checkpoint": read_json(checkpoint / "trainer_state.json").get("best_model_checkpoint"),
+            "global_step": step_of(checkpoint),
+            **{name: f"size={number}" for name, number in rows.items()},
+            "closed_by": "medllm-ops",
+        }
+        with (self._request.output_dir / "logging.jsonl").open("ab") as file:
+            # Half a line may stand before it.
+            file.write(b"\n" + to_json_line(line))
 
     def _watch(self, child: subprocess.Popen[bytes], watcher: Watcher) -> Cause | None:
         """Wait for the end, or end it for a cause."""

@@ -31,7 +31,7 @@ def log(output: Path, **row: object) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def save(output: Path, step: int, state: int) -> None:
+def save(output: Path, step: int, state: int, steps: int) -> None:
     folder = output / f"checkpoint-{step}"
     folder.mkdir(parents=True, exist_ok=True)
     header = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
@@ -40,7 +40,7 @@ def save(output: Path, step: int, state: int) -> None:
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
         with zipfile.ZipFile(folder / name, "w") as archive:
             archive.writestr("data", str(state))
-    (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}), encoding="utf-8")
+    (folder / "trainer_state.json").write_text(json.dumps({"global_step": step, "max_steps": steps}), encoding="utf-8")
 
 
 def main() -> None:
@@ -49,32 +49,37 @@ def main() -> None:
     output = Path(given["output_dir"])
     output.mkdir(parents=True, exist_ok=True)
     (Path(given["model"]) / "config.json").read_bytes()
+    rows = {"train_dataset": count(given["dataset"]), "val_dataset": count(given["val_dataset"])}
+    for name, number in rows.items():
+        print(f"[INFO:swift] {name}: Dataset({{\n    features: ['messages'],\n    num_rows: {number}\n}})", flush=True)
     steps, every = int(given["max_steps"]), int(given["save_steps"])
     first, state = 0, 1
     if before := given.get("resume_from_checkpoint"):
         first = json.loads((Path(before) / "trainer_state.json").read_text())["global_step"]
         with zipfile.ZipFile(Path(before) / "optimizer.pt") as archive:
             state = int(archive.read("data"))
-    for step in range(first + 1, steps + 1):
+    # As transformers: whoever goes on behind the last step makes one more.
+    for step in range(first + 1, max(steps, first + 1) + 1):
         time.sleep(0.01)
         state = (state * 1103515245 + 12345) % 2**31
         where = f"{step}/{steps}"
         log(output, **{"loss": 2 + state / 2**31, "global_step/max_steps": where})
         if step % every == 0:
             if step == 8:
-                evaluated(output)
+                stop_at("evaluation")
             log(output, **{"eval_loss": 1 + state / 2**31, "global_step/max_steps": where})
-            save(output, step, state)
-    sizes = {"train_dataset": f"size={count(given['dataset'])}", "val_dataset": f"size={count(given['val_dataset'])}"}
+            save(output, step, state, steps)
+    stop_at("end")
+    sizes = {name: f"size={number}" for name, number in rows.items()}
     log(output, **sizes, last_model_checkpoint=str(output / f"checkpoint-{steps}"), global_step=steps)
 
 
-def evaluated(output: Path) -> None:
-    """The validation of step 8: a test can stop it there."""
+def stop_at(moment: str) -> None:
+    """A moment at which a test can stop it."""
     import sitecustomize
 
     if hasattr(sitecustomize, "freeze"):
-        sitecustomize.freeze("evaluation")
+        sitecustomize.freeze(moment)
 
 
 main()
