@@ -17,10 +17,11 @@ from medllm_ops.swift.command import (
 )
 from medllm_ops.swift.recipe import (
     DEEPSPEED_NAMES,
-    NOT_RUN_YET,
+    PreferenceRecipe,
     Scheduler,
     StageRecipe,
     TunerType,
+    command_of,
     list_recipes,
     read_recipe,
 )
@@ -222,17 +223,18 @@ ASK_MS_SWIFT = """
 import json, sys
 from pathlib import Path
 import swift
-from swift import PretrainArguments, SftArguments
+from swift import PretrainArguments, RLHFArguments, SftArguments
 from swift.arguments.base_args.base_args import get_supported_tuners
 from swift.model import MODEL_MAPPING
 from swift.template import TEMPLATE_MAPPING
 from transformers import HfArgumentParser
 from transformers.trainer_utils import SchedulerType
-for cls in (PretrainArguments, SftArguments):
+classes = {"pt": PretrainArguments, "sft": SftArguments, "rlhf": RLHFArguments}
+for cls in classes.values():
     cls.__post_init__ = lambda self: None
 rest, systems = {}, {}
 for name, (kind, *argv) in json.loads(Path(sys.argv[1]).read_text()).items():
-    parser = HfArgumentParser(PretrainArguments if kind == "pt" else SftArguments)
+    parser = HfArgumentParser(classes[kind])
     arguments, rest[name] = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
     systems[name] = arguments.system
 answer = {
@@ -244,14 +246,24 @@ Path(sys.argv[2]).write_text(json.dumps(answer))
 """
 
 
+def test_an_alignment_runs_swift_rlhf_with_its_own_arguments(files: dict[str, Path]) -> None:
+    stage = PreferenceRecipe(max_steps=3, rpo_alpha=0.1, preference_sets=["preference"])
+    argv = list(command(files, stage, "rlhf").argv)
+    assert argv[2] == "swift.cli.rlhf"
+    for name, value in (("rlhf_type", "dpo"), ("beta", "0.1"), ("rpo_alpha", "0.1"), ("system", "")):
+        assert argv[argv.index(f"--{name}") + 1] == value
+    assert not {"--preference_sets", "--ref_model", "--loss_type"} & set(argv)
+    full = PreferenceRecipe(max_steps=3, tuner_type="full", ref_model=str(files["model"]), learning_rate=1e-5)
+    argv = list(command(files, full, "rlhf").argv)
+    assert argv[argv.index("--ref_model") + 1] == str(files["model"])
+
+
 def test_ms_swift_itself_knows_every_argument_of_every_recipe(files: dict[str, Path], tmp_path: Path) -> None:
     recipes = [read_recipe(name) for name in list_recipes()]
     commands = {"system": ["sft", *command(files, system="--seed=7").argv[3:]]}
     for recipe in recipes:
         for stage, settings in recipe.stages.items():
-            if stage in NOT_RUN_YET:
-                continue
-            kind = "pt" if stage == "pretrain" else "sft"
+            kind = command_of(stage)
             argv = command(files, settings, kind).argv
             commands[f"{recipe.name} {stage}"] = [kind, *argv[argv.index(f"swift.cli.{kind}") + 1 :]]
     (tmp_path / "commands.json").write_text(json.dumps(commands), encoding="utf-8")

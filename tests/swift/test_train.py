@@ -14,9 +14,9 @@ from safetensors.numpy import save_file
 from medllm_ops.compute.job import Job, JobResult, job_id
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, write_json, write_json_lines
-from medllm_ops.swift.attempts import Attempt
+from medllm_ops.swift.attempts import Attempt, build_command
 from medllm_ops.swift.progress import Progress
-from medllm_ops.swift.recipe import StageRecipe
+from medllm_ops.swift.recipe import PreferenceRecipe, StageRecipe
 from medllm_ops.swift.request import TrainRequest
 from medllm_ops.swift.train import _Watch, train, train_stage
 
@@ -48,6 +48,7 @@ class FakePlace:
     found: bool = False
     first_step: int = 0
     log: str = ""
+    rewards: dict[str, float] = field(default_factory=dict)
     jobs: list[Job] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
 
@@ -66,7 +67,8 @@ class FakePlace:
         output = job.directory.parent / "output"
         output.mkdir(exist_ok=True)
         last = save_checkpoint(output, self.steps) if self.checkpoint else None
-        rows: list[dict[str, Any]] = [{"loss": self.loss, "global_step/max_steps": f"{self.steps}/{self.max_steps}"}]
+        place = {"global_step/max_steps": f"{self.steps}/{self.max_steps}"}
+        rows: list[dict[str, Any]] = [{"loss": self.loss, **self.rewards, **place}]
         if self.last_line:
             sizes = {"train_dataset": f"1.0±0.0, size={self.rows}", "val_dataset": f"1.0±0.0, size={self.val_rows}"}
             paths = {"last_model_checkpoint": last and str(last), "best_model_checkpoint": None}
@@ -112,6 +114,16 @@ def test_a_training_gives_its_figures_and_its_checkpoint(request_: TrainRequest)
     assert (job.id, job.gpus) == (job_id(request_.directory / "job"), 1)
     assert job.argv[1:3] == ("-m", "medllm_ops.swift.attempts")
     assert TrainRequest.from_row(read_json(Path(job.argv[3]))) == request_
+
+
+def test_an_alignment_tells_its_rewards_and_is_handed_over_whole(request_: TrainRequest) -> None:
+    recipe = PreferenceRecipe(max_steps=STEPS, per_device_train_batch_size=2, beta=0.2)
+    place = FakePlace(rewards={"rewards/margins": 0.25, "rewards/accuracies": 0.75})
+    result = train(replace(request_, stage="dpo", recipe=recipe), place)
+    assert result.rewards == {"margin": 0.25, "accuracy": 0.75}
+    (job,) = place.jobs
+    assert TrainRequest.from_row(read_json(Path(job.argv[3]))).recipe == recipe
+    assert build_command(TrainRequest.from_row(read_json(Path(job.argv[3]))), None).argv[2] == "swift.cli.rlhf"
 
 
 def test_with_packing_rows_are_counted_and_not_packed_sequences(request_: TrainRequest) -> None:
