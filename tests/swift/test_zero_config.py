@@ -51,7 +51,7 @@ def test_every_name_is_accepted_by_deepspeed() -> None:
     settings = {name: read_json(zero_config._file(name)) for name in DEEPSPEED_NAMES}
     found = zero_config._ask({name: {"settings": each, "arguments": values} for name, each in settings.items()})
     assert found == {name: {"problem": None, "notes": []} for name in DEEPSPEED_NAMES}
-    told = {name: zero_config._notes(each) for name, each in settings.items()}
+    told = {name: zero_config._notes(each, full=True) for name, each in settings.items()}
     assert [name for name, notes in told.items() if notes] == ["zero2_offload", "zero3_offload"]
     assert all("needs a C++ compiler" in notes[0] for notes in told.values() if notes)
 
@@ -60,14 +60,14 @@ def test_a_file_is_judged_with_the_values_of_its_stage(write: Any, monkeypatch: 
     whole = write("whole", optimizer=OPTIMIZER, scheduler=SCHEDULER, gradient_clipping="auto")
     typo = write("typo", zero_optimisation={"stage": 3})
     shards = write("shards", zero_optimization={"stage": 3})
-    notes = check_deepspeed(recipe_of(whole, typo, shards))
+    notes = check_deepspeed(recipe_of(whole, typo, shards, tuner_type="full"))
     assert notes == [
         "stages.self_cognition: its checkpoints hold shards only: they are put together when the stage is merged",
         "stages.sft: DeepSpeed does not look at zero_optimisation: did you mean zero_optimization?",
     ]
     # The same question is asked once.
     monkeypatch.setattr(zero_config.subprocess, "run", None)
-    assert check_deepspeed(recipe_of(whole, typo, shards)) == notes
+    assert check_deepspeed(recipe_of(whole, typo, shards, tuner_type="full")) == notes
 
 
 def test_what_deepspeed_refuses_is_said_in_one_sentence(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
