@@ -59,7 +59,8 @@ def airflow_standalone(airflow_home: Path, port: int, dags: Path, plugins: Path)
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__API__HOST": HOST,
         "AIRFLOW__API__PORT": str(port),
-        "AIRFLOW__API__BASE_URL": url,
+        # Behind a proxy, people come by another address.
+        "AIRFLOW__API__BASE_URL": os.environ.get("AIRFLOW__API__BASE_URL", url),
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         # The triggerer's and the workers' log servers.
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(port + 1),
