@@ -4,6 +4,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from medllm_ops.swift.attempts import Attempt
 from medllm_ops.swift.progress import Progress
 from medllm_ops.swift.recipe import StageRecipe
 from medllm_ops.swift.request import TrainRequest
-from medllm_ops.swift.train import train, train_stage
+from medllm_ops.swift.train import _Watch, train, train_stage
 
 ROWS, VAL_ROWS, STEPS = 8, 2, 4
 
@@ -235,3 +236,28 @@ def test_a_stage_is_trained_on_its_own_sets(request_: TrainRequest, tmp_path: Pa
         train_stage("pretrain", *arguments, place=place)
     with pytest.raises(MedllmError, match="recipe r has no stage self_cognition: it has pretrain, sft"):
         train_stage("self_cognition", *arguments, place=place)
+
+
+def test_the_pace_is_that_of_the_steps_seen(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that was found again has made most of its steps before; one that is resumed goes back to a checkpoint."""
+    seconds = iter(range(0, 1000, 2))
+    monkeypatch.setattr("medllm_ops.swift.train.time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
+    log = request_.output_dir / "logging.jsonl"
+    log.parent.mkdir(parents=True)
+
+    def write(step: int) -> None:
+        with log.open("a") as file:
+            file.write(json.dumps({"loss": 2.0, "global_step/max_steps": f"{step}/2000"}) + "\n")
+
+    write(620)
+    told: list[Progress] = []
+    watch = _Watch(request_, told.append)
+    for step in (620, 630, 640, 600, 610):
+        if step != 620:
+            write(step)
+        watch()
+    assert [progress.step for progress in told] == [630, 640, 600, 610]
+    assert [progress.eta_seconds is None for progress in told] == [True, False, True, False]
+    for progress in (told[1], told[3]):
+        assert progress.eta_seconds == pytest.approx(progress.seconds / 10 * (2000 - progress.step))
+        assert 2 <= progress.seconds <= 10

@@ -11,12 +11,14 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import file_hash, whole_directory, write_json
 from medllm_ops.models.resolve import refuse_remote_code
+from medllm_ops.swift import zero
 from medllm_ops.swift.merge_request import (
     PROOF_FILE,
     MergeRequest,
@@ -32,13 +34,16 @@ RULE = "the weights are the checkpoint's own, byte for byte; each has the base's
 _WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
 _SETTINGS = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py")
 # What a checkpoint holds for going on with the training, or says of it.
-_OF_THE_TRAINING = frozenset({"args.json", "trainer_state.json", "model.safetensors.index.json", PROOF_FILE})
+_OF_THE_TRAINING = frozenset(
+    {"args.json", "trainer_state.json", "model.safetensors.index.json", PROOF_FILE, *zero.SCRIPTS}
+)
 MOST_FAILURES = 50
 
 
 def is_full_checkpoint(checkpoint: Path) -> bool:
     """Whether it holds a model, and no adapter."""
-    return not (checkpoint / "adapter_config.json").is_file() and any(checkpoint.glob("model*.safetensors"))
+    whole = any(checkpoint.glob("model*.safetensors")) or zero.is_only_sharded(checkpoint)
+    return not (checkpoint / zero.ADAPTER_SETTINGS).is_file() and whole
 
 
 def adopt(request: MergeRequest) -> MergeResult:
@@ -49,19 +54,22 @@ def adopt(request: MergeRequest) -> MergeResult:
     started = time.monotonic()
     if not request.trust_remote_code:
         refuse_remote_code(request.base)
-    inputs = {file.name: file_hash(file) for file in _weights(request.adapter)} | {"base": str(request.base)}
+    shards = [request.adapter / name for name in zero.sources(request.adapter)]
+    inputs = {file.name: file_hash(file) for file in shards or _weights(request.adapter)} | {"base": str(request.base)}
     if (proof := existing_proof(request.out, inputs)) is not None:
         return MergeResult(request.out, proof, reused=True)
-    with whole_directory(request.out) as part:
+    beside = request.logs / "consolidated"
+    with zero.whole_weights(request.adapter, beside) as checkpoint, whole_directory(request.out) as part:
         # The checkpoint's own settings count; what it leaves out is as it was.
-        for folder in (request.base, request.adapter):
+        for folder in (request.base, checkpoint):
             for pattern in _SETTINGS:
                 for file in folder.glob(pattern):
                     if file.name not in _OF_THE_TRAINING:
                         shutil.copyfile(file, part / file.name)
-        for file in _weights(request.adapter):
+        for file in _weights(checkpoint):
             shutil.copyfile(file, part / file.name)
-        proof = _prove(request, part)
+        proof = _prove(replace(request, adapter=checkpoint), part) | {"adapter": str(request.adapter)}
+        proof |= {"consolidated_shards": len(shards)}
         proof |= {"seconds": round(time.monotonic() - started, 3), "inputs": inputs, "files": file_sizes(part)}
         if not proof["passed"]:
             reasons = "; ".join(proof["failures"][:5])
@@ -73,7 +81,7 @@ def adopt(request: MergeRequest) -> MergeResult:
 def _weights(checkpoint: Path) -> list[Path]:
     files = sorted({file for pattern in _WEIGHTS for file in checkpoint.glob(pattern)})
     if not any(file.suffix == ".safetensors" for file in files):
-        raise MedllmError(f"{checkpoint} has no weights in model*.safetensors: with ZeRO-3, gather them when saving")
+        raise MedllmError(f"{checkpoint} has neither weights (model*.safetensors) nor DeepSpeed's shards of them")
     return files
 
 

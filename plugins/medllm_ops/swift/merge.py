@@ -12,12 +12,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import file_hash, read_json, text_hash, to_json_line, write_json
 from medllm_ops.models.resolve import refuse_remote_code
+from medllm_ops.swift import zero
 from medllm_ops.swift.environment import process_environment
 from medllm_ops.swift.merge_request import (
     PROOF_FILE,
@@ -63,9 +65,11 @@ def merge(request: MergeRequest, runner: Runner = run_process) -> MergeResult:
     part.parent.mkdir(parents=True, exist_ok=True)
     request.logs.mkdir(parents=True, exist_ok=True)
     try:
-        _export(request, part, dtype, runner)
-        proof = _prove(request, part, dtype, runner)
-        proof |= {"inputs": inputs, "files": file_sizes(part)}
+        with zero.whole_weights(request.adapter, request.logs / "consolidated") as adapter:
+            whole = replace(request, adapter=adapter)
+            _export(whole, part, dtype, runner)
+            proof = _prove(whole, part, dtype, runner)
+        proof |= {"adapter": str(request.adapter), "inputs": inputs, "files": file_sizes(part)}
         write_json(part / PROOF_FILE, proof)
         _put_in_place(part, request.out)
     finally:
@@ -120,7 +124,9 @@ def input_hashes(request: MergeRequest, dtype: DType) -> dict[str, str]:
     settings = [dtype, request.max_shard_size, request.model_type, request.template]
     return {
         "base": _hash_files(request.base, ("config.json", "tokenizer*", "*.jinja", "*.safetensors")),
-        "adapter": _hash_files(request.adapter, ("adapter_config.json", "*.safetensors")),
+        "adapter": _hash_files(
+            request.adapter, ("adapter_config.json", "*.safetensors", *zero.sources(request.adapter))
+        ),
         "settings": text_hash(to_json_line(settings).decode()),
     }
 

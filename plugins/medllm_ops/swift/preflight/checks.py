@@ -48,8 +48,9 @@ def gpus_free(wanted: int) -> tuple[list[str], list[str]]:
     """
     slots, busy = find_slots(), holders()
     gpus = [slot for slot in slots if slot.device]
-    if gpus and len(gpus) < wanted:
-        return [f"{wanted} GPUs are wanted, and this host has {len(gpus)}: give --gpus {len(gpus)}"], []
+    if len(slots) < wanted:
+        what = f"this host has {len(gpus)}" if gpus else f"MEDLLM_SLOTS declares {len(slots)} without any"
+        return [f"{wanted} GPUs are wanted, and {what}: lower gpus in the recipe, or give other ones"], []
     held = Leases(Spool().folder / "leases").held()
     taken = [f"{slot.name} by job {held[slot.name].job}" for slot in slots if slot.name in held]
     taken += [f"{slot.name} by {', '.join(busy[slot.device])}" for slot in gpus if slot.device and slot.device in busy]
