@@ -33,7 +33,7 @@ SHORTER: dict[str, Any] = {
     "identity_rows": ROWS,
     "instruction_rows": ROWS,
 }
-ON_A_GPU = ("attn_impl", "packing", "deepspeed")
+ON_A_GPU = ("attn_impl", "packing", "deepspeed", "gpus")
 EXTRA_ON_A_GPU = ("padding_free", "use_liger_kernel")
 # SmolLM2 is of none of the six families; its class is Llama's.
 SMOLLM2 = Member(
