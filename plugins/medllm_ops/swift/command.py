@@ -126,6 +126,8 @@ def data_arguments(
         # A row that cannot be encoded ends the training at its start. Otherwise ms-swift drops it with exit code 0, or
         # trains on another one in its place.
         "strict": True,
+        # A model for images would tokenise each row when its turn comes, and nothing would say how many were kept.
+        "lazy_tokenize": False,
         "load_from_cache_file": False,
         "data_seed": stage.seed,
     }
