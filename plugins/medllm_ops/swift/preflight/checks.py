@@ -99,12 +99,17 @@ def device_problems(name: str, stage: StageRecipe, dtype: str | None, card: Card
             return [f"{where}.attn_impl {stage.attn_impl}: {card.name} is too old for it: give sdpa, and no packing"]
         return []
     asked = {
+        # transformers refuses mixed precision without a GPU.
+        f"extra.{name} true": bool(stage.extra.get(name))
+        for name in ("bf16", "fp16")
+    } | {
         f"attn_impl {stage.attn_impl}": (stage.attn_impl or "").startswith("flash"),
         # bitsandbytes has kernels for processors; the other libraries have none.
         f"quant_method {stage.quant_method}": stage.quant_method not in (None, "bnb"),
         "extra.use_liger_kernel true": bool(stage.extra.get("use_liger_kernel")),
     }
-    return [
+    half = [f"torch_dtype {dtype}: that needs a GPU, and there is none here: give float32"]
+    return (half if dtype in ("bfloat16", "float16") else []) + [
         f"{where}.{what}: that needs a GPU, and there is none here: leave it out"
         for what, is_set in asked.items()
         if is_set
