@@ -112,6 +112,8 @@ def test_half_precision_needs_a_gpu() -> None:
         "stages.sft.extra.bf16 true: that needs a GPU, and there is none here: leave it out",
     ]
     assert device_problems("sft", stage, "bfloat16", find_card("L4")) == []
+    pure = StageRecipe(max_steps=1, extra={"bf16": False})
+    assert device_problems("sft", pure, "bfloat16", None) == []
 
 
 def test_a_package_that_a_setting_needs_and_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,8 +108,11 @@ def device_problems(name: str, stage: StageRecipe, dtype: str | None, card: Card
         f"quant_method {stage.quant_method}": stage.quant_method not in (None, "bnb"),
         "extra.use_liger_kernel true": bool(stage.extra.get("use_liger_kernel")),
     }
-    half = [f"torch_dtype {dtype}: that needs a GPU, and there is none here: give float32"]
-    return (half if dtype in ("bfloat16", "float16") else []) + [
+    # Half precision weights make ms-swift switch it on, unless the recipe says otherwise.
+    mixed = {"bfloat16": "bf16", "float16": "fp16"}.get(dtype or "")
+    on = mixed is not None and stage.extra.get(mixed) is not False
+    half = [f"torch_dtype {dtype}: that needs a GPU, and there is none here: give float32"] if on else []
+    return half + [
         f"{where}.{what}: that needs a GPU, and there is none here: leave it out"
         for what, is_set in asked.items()
         if is_set
