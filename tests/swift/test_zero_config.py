@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from medllm_ops.errors import MedllmError
+from medllm_ops.files import read_json
 from medllm_ops.swift import zero_config
 from medllm_ops.swift.recipe import DEEPSPEED_NAMES, Recipe, parse_recipe
 from medllm_ops.swift.zero_config import check_deepspeed
 
+pytestmark = pytest.mark.usefixtures("asked_once")
 SOUND: dict[str, Any] = {
     "bf16": {"enabled": "auto"},
     "zero_optimization": {"stage": 2, "reduce_bucket_size": "auto"},
@@ -35,9 +37,7 @@ def recipe_of(*settings: str, **fields: Any) -> Recipe:
 
 
 @pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("MEDLLM_HOME", str(tmp_path / "home"))
-
+def write(tmp_path: Path) -> Any:
     def do(name: str = "ds", **changes: Any) -> str:
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps(SOUND | changes), encoding="utf-8")
@@ -46,29 +46,31 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return do
 
 
-def test_every_name_is_accepted_by_deepspeed(write: Any) -> None:
-    first, second = DEEPSPEED_NAMES[:3], DEEPSPEED_NAMES[3:]
-    assert check_deepspeed(recipe_of(*first)) == []
-    notes = check_deepspeed(recipe_of(*second))
-    assert len(notes) == 2
-    assert all("needs a C++ compiler" in note for note in notes)
+def test_every_name_is_accepted_by_deepspeed() -> None:
+    values = zero_config._arguments(recipe_of("zero2").stages["pretrain"], "bfloat16", "sft")
+    settings = {name: read_json(zero_config._file(name)) for name in DEEPSPEED_NAMES}
+    found = zero_config._ask({name: {"settings": each, "arguments": values} for name, each in settings.items()})
+    assert found == {name: {"problem": None, "notes": []} for name in DEEPSPEED_NAMES}
+    told = {name: zero_config._notes(each, full=True) for name, each in settings.items()}
+    assert [name for name, notes in told.items() if notes] == ["zero2_offload", "zero3_offload"]
+    assert all("needs a C++ compiler" in notes[0] for notes in told.values() if notes)
 
 
 def test_a_file_is_judged_with_the_values_of_its_stage(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = write("whole", optimizer=OPTIMIZER, scheduler=SCHEDULER, gradient_clipping="auto")
     typo = write("typo", zero_optimisation={"stage": 3})
     shards = write("shards", zero_optimization={"stage": 3})
-    notes = check_deepspeed(recipe_of(whole, typo, shards))
+    notes = check_deepspeed(recipe_of(whole, typo, shards, tuner_type="full"))
     assert notes == [
         "stages.self_cognition: its checkpoints hold shards only: they are put together when the stage is merged",
         "stages.sft: DeepSpeed does not look at zero_optimisation: did you mean zero_optimization?",
     ]
     # The same question is asked once.
     monkeypatch.setattr(zero_config.subprocess, "run", None)
-    assert check_deepspeed(recipe_of(whole, typo, shards)) == notes
+    assert check_deepspeed(recipe_of(whole, typo, shards, tuner_type="full")) == notes
 
 
-def test_what_deepspeed_refuses_is_said_in_one_sentence(write: Any) -> None:
+def test_what_deepspeed_refuses_is_said_in_one_sentence(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     questions = {
         "micro batch": (SOUND | {"train_micro_batch_size_per_gpu": 7}, "train_micro_batch_size_per_gpu=7"),
         "batch of all": (SOUND | {"train_batch_size": 1}, "train_batch_size=1 vs hf train_batch_size (calculated)=2"),
@@ -83,6 +85,7 @@ def test_what_deepspeed_refuses_is_said_in_one_sentence(write: Any) -> None:
         assert found[name]["problem"], name
         assert words in found[name]["problem"], name
         assert "\n" not in found[name]["problem"]
+    monkeypatch.setattr(zero_config, "_ask", lambda asked: {"pretrain": found["no such stage"]})
     with pytest.raises(MedllmError, match=r"recipe r: stages\.pretrain\.deepspeed .*ds\.json: stage is 9"):
         check_deepspeed(recipe_of(write(zero_optimization={"stage": 9})))
 

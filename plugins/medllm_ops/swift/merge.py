@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -74,11 +73,9 @@ def merge(request: MergeRequest, runner: Runner = run_process) -> MergeResult:
     part.parent.mkdir(parents=True, exist_ok=True)
     request.logs.mkdir(parents=True, exist_ok=True)
     try:
-        with zero.whole_weights(request.adapter, request.logs / "consolidated") as adapter:
-            whole = replace(request, adapter=adapter)
-            _export(whole, part, dtype, runner)
-            proof = _prove(whole, part, dtype, runner)
-        proof |= {"adapter": str(request.adapter), "inputs": inputs, "files": file_sizes(part)}
+        _export(request, part, dtype, runner)
+        proof = _prove(request, part, dtype, runner)
+        proof |= {"inputs": inputs, "files": file_sizes(part)}
         write_json(part / PROOF_FILE, proof)
         put_in_place(part, request.out)
     finally:

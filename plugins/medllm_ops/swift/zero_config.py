@@ -51,7 +51,7 @@ def check_deepspeed(recipe: Recipe) -> list[str]:
             continue
         settings = _read(recipe, name, file)
         asked[name] = {"settings": settings, "arguments": _arguments(stage, recipe.torch_dtype, command_of(name))}
-        notes += [f"stages.{name}: {note}" for note in _notes(settings)]
+        notes += [f"stages.{name}: {note}" for note in _notes(settings, stage.tuner_type == "full")]
     answers = _ask(asked) if asked else {}
     for name, stage in recipe.stages.items():
         found = answers.get(name, {"problem": None, "notes": []})
@@ -104,12 +104,12 @@ def _arguments(stage: StageRecipe, dtype: str | None, command: str) -> dict[str,
     }
 
 
-def _notes(settings: Mapping[str, Any]) -> list[str]:
+def _notes(settings: Mapping[str, Any], full: bool) -> list[str]:
     zero = settings.get("zero_optimization")
     if not isinstance(zero, dict):
         return []
     notes = []
-    if zero.get("stage") == 3 and not zero.get("stage3_gather_16bit_weights_on_model_save"):
+    if full and zero.get("stage") == 3 and not zero.get("stage3_gather_16bit_weights_on_model_save"):
         notes.append("its checkpoints hold shards only: they are put together when the stage is merged")
     if any((zero.get(key) or {}).get("device", "none") != "none" for key in ("offload_optimizer", "offload_param")):
         notes.append("offloading builds an operation of DeepSpeed at its first start: that needs a C++ compiler")

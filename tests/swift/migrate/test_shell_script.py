@@ -72,6 +72,7 @@ def test_variables_of_the_script_are_put_in_and_others_are_not_guessed() -> None
     ("text", "left"),
     [
         ("A=1 swift sft", "the environment was given A=1"),
+        ("NPROC_PER_NODE=4 swift sft", "NPROC_PER_NODE=4; its processes are the field gpus now"),
         ("swift sft --a 1 > log", "> log"),
         ("swift sft recipe.yaml --a 1", "before the first option stands: recipe.yaml"),
         ("swift sft --a 1 --a 2", "a = 1 was replaced below by 2"),

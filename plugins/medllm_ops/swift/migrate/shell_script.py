@@ -122,7 +122,8 @@ class _Reader:
         self.script.calls.append(call)
         if environment:
             settings = ", ".join(f"{key}={self._words.show(value)}" for key, value in environment.items())
-            self._leave(line, f"the environment was given {settings}")
+            told = "; its processes are the field gpus now" if "NPROC_PER_NODE" in environment else ""
+            self._leave(line, f"the environment was given {settings}{told}")
         if " ".join(before := rest[:begin]) not in _PLAIN_STARTS:
             self._leave(line, f"{name} was started by: {self._show(before)}")
         self._read_arguments(rest[start:], call)
