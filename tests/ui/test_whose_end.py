@@ -101,28 +101,30 @@ class Airflow:
     def let_end(self, run: str) -> None:
         (self.job(run) / "end").touch()
 
-    def schedulers(self) -> list[psutil.Process]:
-        """The scheduler; what runs its tasks is below it."""
-        found = []
+    def standalone(self) -> psutil.Process:
+        """The process that has started all of this Airflow."""
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 ours = process.environ().get("AIRFLOW_HOME") == str(self.home / "airflow")
-                if ours and "scheduler" in process.cmdline():
+                if ours and process.cmdline()[-2:] == ["airflow", "standalone"]:
+                    return process
+        raise AssertionError("no airflow standalone")
+
+    def schedulers(self) -> list[psutil.Process]:
+        """The scheduler; what runs its tasks is below it."""
+        found = []
+        for process in self.standalone().children():
+            with contextlib.suppress(psutil.Error):
+                if "scheduler" in " ".join(process.cmdline()):
                     found.append(process)
         assert found, "no scheduler"
         return found
 
     def workers(self, whole: bool = True) -> list[psutil.Process]:
         """The processes that have a task: the worker, and (``whole``) the child in which the task itself runs."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                # Those that have renamed themselves have overwritten their environment: look below it.
-                ours = process.environ().get("AIRFLOW_HOME") == str(self.home / "airflow")
-                if ours and process.cmdline()[-2:] == ["airflow", "standalone"]:
-                    found += process.children(recursive=True)
         titles = {}
-        for process in found:
+        # Those that have renamed themselves have overwritten their environment: look below the one that has not.
+        for process in self.standalone().children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 titles[process] = " ".join(process.cmdline())
         found = [
@@ -162,7 +164,7 @@ def start_airflow(tmp_path_factory: pytest.TempPathFactory, repository: Path) ->
 def has_dag(airflow: Airflow) -> bool:
     try:
         return bool(airflow.ask("GET", "dags/sleeping"))
-    except AssertionError:
+    except (AssertionError, httpx.TransportError):
         return False
 
 
