@@ -39,10 +39,13 @@ def start_supervisor(job: Job, environment: dict[str, str] | None = None) -> sub
     )
 
 
-def supervise(directory: Path) -> int:
+def supervise(directory: Path, movable: bool = False) -> int:
     """Run the job of ``directory`` to its end, leave ``result.json``, and return its exit code.
 
     SIGTERM ends the job, and so does a wish in the spool: the result then says so, and its exit code is never 0.
+
+    :param movable: SIGTERM alone says that this host is taken away, and not that nobody wants the job any more: the
+        job has no result then, and can go on elsewhere.
     """
     job = Job.read(directory)
     spool = Spool()
@@ -93,6 +96,8 @@ def supervise(directory: Path) -> int:
         exit_code = -signal.SIGTERM
     # A launcher can end before its ranks do: whoever still carries the mark must not hold the GPU.
     end()
+    if movable and stopping and not spool.stop_file(job.id).exists():
+        return exit_code
     write_json(job.result_file, asdict(JobResult(job.key, exit_code, time.monotonic() - started, stopping)))
     leases.release(job.id)
     if entry:
