@@ -202,24 +202,26 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # the reader has had enough
 
     def _send_stream(self, answer: Answer, fault: Fault) -> None:
-        """Blocks as they come, of no length that was known before: the end of the connection is the end."""
+        """Blocks as they come; one that is cut off lacks its end."""
         self.close_connection = True
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)
-        self.send_header("Connection", "close")
+        self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        sent = 0
+        left = sys.maxsize if fault.cut is None else fault.cut
         assert answer.stream is not None
-        for block in answer.stream:
-            part = block if fault.cut is None else block[: max(0, fault.cut - sent)]
-            sent += len(part)
-            try:
-                self.wfile.write(part)
+        try:
+            for block in answer.stream:
+                part = block[:left]
+                left -= len(part)
+                self.wfile.write(f"{len(block):x}\r\n".encode() + part)
+                if len(part) < len(block):
+                    return
+                self.wfile.write(b"\r\n")
                 self.wfile.flush()
-            except OSError:
-                return  # the reader has had enough
-            if len(part) < len(block):
-                return
+            self.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            return  # the reader has had enough
 
     def _drip(self, body: bytes, bytes_per_second: int) -> None:
         step = max(1, bytes_per_second // 20)

@@ -23,14 +23,16 @@ JOB_LABEL = "medllm-ops/job"
 KEPT_SECONDS = 86_400
 # A pod's name is that of its Job with an index and five signs, 63 in all.
 _LONGEST_NAME = 50
+_PREFIX = "medllm"
 # Those who pack nodes tighter, or save some, are to leave a training alone: it costs the steps since its checkpoint.
 _LEAVE_ALONE = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 
 
 def name_of(job_id: str) -> str:
     """The name of a job in the cluster, made of its id: two that create the same job meet on the same name."""
-    plain = re.sub(r"[^a-z0-9]+", "-", job_id.lower()).strip("-")
-    return f"{plain[: _LONGEST_NAME - 9].strip('-')}-{text_hash(job_id)[:8]}"
+    digest = text_hash(job_id)[:8]
+    plain = re.sub(r"[^a-z0-9]+", "-", job_id.lower())[: _LONGEST_NAME - len(_PREFIX) - len(digest) - 2].strip("-")
+    return "-".join(filter(None, (_PREFIX, plain, digest)))
 
 
 def pod_of(job: Job, settings: ClusterSettings) -> Manifest:

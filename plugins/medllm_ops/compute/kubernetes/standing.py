@@ -81,9 +81,9 @@ def _starting(pod: Manifest) -> Standing:
 
 
 def _condition(pod: Manifest, kind: str) -> dict[str, Any]:
-    conditions = pod["status"].get("conditions") or []
+    conditions = pod.get("status", {}).get("conditions") or []
     return next((dict(row) for row in conditions if row["type"] == kind), {})
 
 
 def _container(pod: Manifest) -> dict[str, Any]:
-    return next((dict(row) for row in pod["status"].get("containerStatuses") or []), {})
+    return next((dict(row) for row in pod.get("status", {}).get("containerStatuses") or []), {})
