@@ -123,7 +123,9 @@ class Node:
             start_new_session=True,
         )
         threading.Thread(target=_read, args=(pod,), daemon=True).start()
-        pod.status.update(phase="Running", containerStatuses=[_container_status(pod, {"running": {"startedAt": now()}})])
+        pod.status.update(
+            phase="Running", containerStatuses=[_container_status(pod, {"running": {"startedAt": now()}})]
+        )
         return ""
 
     def end(self, pod: Pod, seconds: float) -> None:

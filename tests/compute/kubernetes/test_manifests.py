@@ -11,12 +11,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from servers.cluster import unknown_to_models
 
 from medllm_ops.compute.job import Job
 from medllm_ops.compute.kubernetes.manifests import name_of, pod_of, several_of
 from medllm_ops.compute.kubernetes.settings import ClusterSettings, read_settings
 from medllm_ops.compute.owner import TaskOwner
+from servers.cluster import unknown_to_models
 
 OWNER = TaskOwner("medllm_train", "manual__2026-11-24T10:00:00+00:00", "self_cognition", -1, 1)
 JOB = Job(OWNER.job_id("key"), "key", ("python",), Path("/srv/medllm/runs/r/job"), gpus=2, owner=OWNER)
@@ -97,7 +97,12 @@ def test_several_nodes_meet_at_the_first(settings: ClusterSettings) -> None:
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["selector"].items() <= job["spec"]["template"]["metadata"]["labels"].items()
     spec = job["spec"]
-    assert (spec["completionMode"], spec["completions"], spec["parallelism"], spec["backoffLimit"]) == ("Indexed", 4, 4, 0)
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"], spec["backoffLimit"]) == (
+        "Indexed",
+        4,
+        4,
+        0,
+    )
     env = {item["name"]: item.get("value") for item in spec["template"]["spec"]["containers"][0]["env"]}
     assert (env["MEDLLM_NODES"], env["MEDLLM_MASTER"]) == ("4", f"{name}-0.{name}.medllm.svc")
     assert spec["template"]["spec"]["subdomain"] == service["metadata"]["name"]

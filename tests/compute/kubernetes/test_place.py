@@ -8,14 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from servers.base import Fault
-from servers.cluster import ClusterServer
 
 from medllm_ops.compute.job import Job, JobError, JobResult
 from medllm_ops.compute.kubernetes import place as module
 from medllm_ops.compute.kubernetes.place import KubernetesPlace
 from medllm_ops.compute.owner import TaskOwner
 from medllm_ops.errors import MedllmError
+from servers.base import Fault
+from servers.cluster import ClusterServer
 
 Make = Callable[..., Job]
 # Waits until the test has made the file; says so first.
@@ -240,7 +240,12 @@ def test_what_keeps_a_pod_from_starting_is_told(
     ],
 )
 def test_a_pod_that_does_not_start_in_time_is_given_up(
-    server: ClusterServer, home: Path, make_job: Make, configure: Callable[..., None], settings: dict[str, object], said: str
+    server: ClusterServer,
+    home: Path,
+    make_job: Make,
+    configure: Callable[..., None],
+    settings: dict[str, object],
+    said: str,
 ) -> None:
     for volume in settings.get("volumes", []):  # type: ignore[attr-defined]
         volume["path"] = str(home) if volume["path"] == "HOME" else volume["path"]

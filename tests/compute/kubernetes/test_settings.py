@@ -40,7 +40,10 @@ def test_numbers_may_be_written_as_numbers(write: Any) -> None:
     ("changes", "said"),
     [
         ({"nodeselector": {}}, r"nodeselector is unknown; did you mean node_selector\?"),
-        ({"volumes": [{"claim": "a", "mount": "/a"}]}, r"volumes.0.mount is unknown .*; volumes.0.path is missing|path is"),
+        (
+            {"volumes": [{"claim": "a", "mount": "/a"}]},
+            r"volumes.0.mount is unknown .*; volumes.0.path is missing|path is",
+        ),
         ({"volumes": []}, "volumes: List should have at least 1 item"),
         ({"tolerations": [{"key": "a", "effect": "NoPods"}]}, "tolerations.0.effect: Input should be 'NoSchedule'"),
         ({"image": "registry.example:5000/trainer"}, "image: give a tag other than latest, or a digest"),
