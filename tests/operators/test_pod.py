@@ -141,7 +141,7 @@ def test_a_connection_of_airflow_is_a_login(
     configure: Callable[..., None], tmp_path: Path, server: ClusterServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(connection="training")
-    with pytest.raises(MedllmError, match="Airflow connection training"):
+    with pytest.raises(MedllmError, match=r"Airflow connection training"):
         pod.connect(read_settings())
     uri = f"kubernetes://?kube_config_path={tmp_path / 'kubeconfig'}"
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING", uri)

@@ -120,7 +120,7 @@ class Server:
         return NOT_FOUND
 
     def take_fault(self, path: str, headers: dict[str, str], method: str = "GET") -> Fault:
-        """Note a request, and say what goes wrong with it; patterns see a method other than GET in front of the path."""
+        """Note a request, and say what goes wrong with it; patterns see a method that is not GET before the path."""
         with self._lock:
             self.requests.append(path)
             self.headers.append(headers)

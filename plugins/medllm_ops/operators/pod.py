@@ -66,7 +66,7 @@ def kubernetes_place(context: Context | None = None, watch: Callable[[], None] |
 
 
 def connect(settings: ClusterSettings) -> Cluster:
-    """Log in by the Airflow connection of the settings, or else as :func:`medllm_ops.compute.kubernetes.cluster.connect`.
+    """Log in by the Airflow connection of the settings, if they name one, or as outside of Airflow.
 
     :raises MedllmError: if there is no login.
     """

@@ -144,7 +144,7 @@ def test_a_pod_that_is_taken_away_too_often_fails_and_the_next_try_goes_on(
     starts = waiting.job.directory / "starts"
     wait_until(lambda: starts.is_file() and starts.read_text() == "x")
     server.evict(server.pod())
-    with pytest.raises(JobError, match="took pod .* away .Evicted: The node was low on resource") as caught:
+    with pytest.raises(JobError, match=r"took pod .* away .Evicted: The node was low on resource") as caught:
         waiting.ended()
     assert caught.value.retry
     go(waiting.job)
@@ -155,7 +155,7 @@ def test_a_pod_that_is_taken_away_too_often_fails_and_the_next_try_goes_on(
 def test_a_pod_without_memory_fails_and_is_not_retried(server: ClusterServer, make_job: Make) -> None:
     waiting = Waiting(make_job(WAITS))
     server.kill_for_memory(server.wait_for("Running"))
-    with pytest.raises(JobError, match="was killed for its memory: raise memory") as caught:
+    with pytest.raises(JobError, match=r"was killed for its memory: raise memory") as caught:
         waiting.ended()
     assert (caught.value.cause, caught.value.retry) == ("memory", False)
     assert server.pods == {}
@@ -169,7 +169,7 @@ def test_a_pod_that_is_killed_fails_and_may_be_retried(
     pod = server.wait_for("Running")
     wait_until(lambda: any(line.endswith(b" waits\n") for line in pod.lines))
     pod.kill()
-    with pytest.raises(JobError, match="(?s)exit code 137.*waits") as caught:
+    with pytest.raises(JobError, match=r"(?s)exit code 137.*waits") as caught:
         waiting.ended()
     assert caught.value.retry
 
@@ -250,14 +250,14 @@ def test_a_pod_that_does_not_start_in_time_is_given_up(
     for volume in settings.get("volumes", []):  # type: ignore[attr-defined]
         volume["path"] = str(home) if volume["path"] == "HOME" else volume["path"]
     configure(start_minutes=0.01, **settings)
-    with pytest.raises(JobError, match=f"(?s)did not start for 0.01 minutes.*{said}"):
+    with pytest.raises(JobError, match=rf"(?s)did not start for 0.01 minutes.*{said}"):
         KubernetesPlace().run(make_job("pass"))
     assert server.pods == {}
 
 
 def test_a_pod_without_room_is_given_up_in_the_end(make_job: Make, configure: Callable[..., None]) -> None:
     configure(node_wait_minutes=0.01)
-    with pytest.raises(JobError, match="no node had room for 0.01 minutes.*Insufficient"):
+    with pytest.raises(JobError, match=r"no node had room for 0.01 minutes.*Insufficient"):
         KubernetesPlace().run(make_job("pass", gpus=8))
 
 
@@ -266,7 +266,7 @@ def test_stopping_ends_the_job_and_its_pod(server: ClusterServer, make_job: Make
     server.wait_for("Running")
     KubernetesPlace().stop(waiting.job.directory)
     assert server.pods == {}
-    with pytest.raises(JobError, match="it was stopped") as caught:
+    with pytest.raises(JobError, match=r"it was stopped") as caught:
         waiting.ended()
     assert not caught.value.retry
 
@@ -275,7 +275,7 @@ def test_stopping_a_pod_that_waits_for_a_node_leaves_nothing(server: ClusterServ
     waiting = Waiting(make_job("pass", gpus=8))
     server.wait_for("Pending")
     KubernetesPlace().ask_to_stop(waiting.job)
-    with pytest.raises(JobError, match="it was stopped"):
+    with pytest.raises(JobError, match=r"it was stopped"):
         waiting.ended()
     assert server.pods == {}
 
@@ -288,7 +288,7 @@ def test_a_job_is_stopped_through_the_volume_where_the_cluster_is_out_of_reach(
     server.fail("DELETE", Fault(status=403))
     KubernetesPlace().ask_to_stop(waiting.job)
     assert "its pod ends by itself" in caplog.text
-    with pytest.raises(JobError, match="it was stopped"):
+    with pytest.raises(JobError, match=r"it was stopped"):
         waiting.ended()
 
 
@@ -297,7 +297,7 @@ def test_a_cleared_task_gets_a_pod_of_its_own(server: ClusterServer, make_job: M
     server.wait_for("Running")
     second = Waiting(make_job("pass"), TaskOwner("d", "r", "t", -1, 3))
     assert second.ended().exit_code == 0
-    with pytest.raises(JobError, match="stopped|without a result"):
+    with pytest.raises(JobError, match=r"stopped|without a result"):
         first.ended()
     assert len(server.created) == 2
     assert server.pods == {}
@@ -305,11 +305,11 @@ def test_a_cleared_task_gets_a_pod_of_its_own(server: ClusterServer, make_job: M
 
 def test_a_folder_that_pods_do_not_see_is_refused(tmp_path: Path) -> None:
     job = Job("id", "key", ("true",), tmp_path / "elsewhere")
-    with pytest.raises(MedllmError, match="pods cannot write into .*elsewhere: what they mount to write is"):
+    with pytest.raises(MedllmError, match=r"pods cannot write into .*elsewhere: what they mount to write is"):
         KubernetesPlace().submit(job)
 
 
 def test_missing_rights_are_named(server: ClusterServer, make_job: Make) -> None:
     server.fail("POST", Fault(status=403))
-    with pytest.raises(MedllmError, match="did not create the Pod .*docs/operations/kubernetes.md has the rights"):
+    with pytest.raises(MedllmError, match=r"did not create the Pod .*docs/operations/kubernetes.md has the rights"):
         KubernetesPlace().run(make_job("pass"))

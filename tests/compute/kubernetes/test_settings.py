@@ -61,14 +61,14 @@ def test_what_is_wrong_is_said_in_a_sentence(write: Any, changes: dict[str, Any]
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDLLM_KUBERNETES", str(tmp_path / "none.yaml"))
-    with pytest.raises(MedllmError, match="none.yaml is not there: it describes the cluster"):
+    with pytest.raises(MedllmError, match=r"none.yaml is not there: it describes the cluster"):
         read_settings()
 
 
 def test_no_yaml_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "cluster.yaml"
     path.write_text("image: [", encoding="utf-8")
-    with pytest.raises(MedllmError, match="cluster.yaml is no YAML"):
+    with pytest.raises(MedllmError, match=r"cluster.yaml is no YAML"):
         read_settings(path)
 
 
@@ -79,5 +79,5 @@ def test_the_longest_path_says_which_volume_it_is(monkeypatch: pytest.MonkeyPatc
     assert [volume and volume.claim for volume in found] == ["medllm", "models", None]
     monkeypatch.setenv("MEDLLM_HOME", "/srv/medllm")
     settings.check_writable(Path("/srv/medllm/runs"))
-    with pytest.raises(MedllmError, match="cannot write into /srv/medllm/models/b"):
+    with pytest.raises(MedllmError, match=r"cannot write into /srv/medllm/models/b"):
         settings.check_writable(Path("/srv/medllm/models/b"))

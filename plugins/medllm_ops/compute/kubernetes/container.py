@@ -24,13 +24,14 @@ def main(directory: Path) -> int:
     The first node's log and result are the job's; another node has a folder of its own for them.
     """
     job, nodes = Job.read(directory), Nodes.here()
+    if job.result():
+        # Stopped before it had started.
+        return 0
     if nodes.rank:
         job = replace(job, id=f"{job.id}-node-{nodes.rank}", directory=directory / "nodes" / str(nodes.rank))
         job.directory.mkdir(parents=True, exist_ok=True)
         job.write()
-    if job.result():
-        # Stopped before it had started.
-        return 0
+        job.result_file.unlink(missing_ok=True)
     ended = threading.Event()
     printer = threading.Thread(target=_print_log, args=(job.log, ended))
     printer.start()

@@ -12,7 +12,7 @@ from typing import Any
 from medllm_ops.compute.job import Job
 from medllm_ops.compute.kubernetes.settings import ClusterSettings
 from medllm_ops.compute.nodes import MASTER, NODES, START
-from medllm_ops.compute.processes import HOST, MARK
+from medllm_ops.compute.processes import HOST
 from medllm_ops.files import text_hash
 from medllm_ops.home import home
 
@@ -165,7 +165,7 @@ def _container(job: Job, settings: ClusterSettings) -> Manifest:
 
 def _environment(job: Job, settings: ClusterSettings) -> list[Manifest]:
     # The host is the same after the pod was replaced: whoever looks for the job looks for it there.
-    own = {MARK: job.id, HOST: name_of(job.id), "MEDLLM_HOME": str(home()), "PYTHONUNBUFFERED": "1"}
+    own = {HOST: name_of(job.id), "MEDLLM_HOME": str(home()), "PYTHONUNBUFFERED": "1"}
     secrets = [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": item.secret, "key": item.key}}}
         for name, item in settings.secrets.items()

@@ -116,7 +116,7 @@ def preflight(
             found.add((), [f"stages.{stage_name}: {dataset} has no set for it: no steps, disk and hours are estimated"])
         elif dataset:
             rows = read_rows(dataset, stage_name, stage)
-        here = replace(target, gpus=gpus or stage.gpus)
+        here = replace(target, gpus=gpus or stage.ranks)
         one = partial(estimate, stage_name, dtype=recipe.torch_dtype, shape=shape, target=here, rows=rows)
         need = one(stage)
         if measure and rows is not None:
