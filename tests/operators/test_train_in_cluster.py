@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -70,8 +71,15 @@ def same(result: dict[str, Any], local: dict[str, Any]) -> None:
 
 @pytest.mark.usefixtures("configure")
 def test_a_training_in_a_pod_ends_in_the_result_of_one_on_this_host(
-    server: ClusterServer, home: Path, train: Callable[..., dict[str, Any]], local: dict[str, Any]
+    server: ClusterServer,
+    home: Path,
+    train: Callable[..., dict[str, Any]],
+    local: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for name in ("torch", "transformers", "swift", "peft", "deepspeed"):
+        # The task's own host has only what the extra "control" installs.
+        monkeypatch.setitem(sys.modules, name, None)
     result = train("pod", "kubernetes")
     same(result, local)
     assert len(server.created) == 1
