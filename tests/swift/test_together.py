@@ -56,6 +56,7 @@ def first_of(directory: Path, start: str = "now", said: list[str] | None = None)
 def announce(first: FirstNode, directory: Path, code: str, port: int = 1) -> Path:
     seen = directory / "seen"
     added = {**torchrun_environment(Nodes(2, 0, "first"), port), "SEEN": str(seen)}
+    first.await_others()
     first.announce((sys.executable, "-c", code), added)
     return seen
 
@@ -122,7 +123,7 @@ def test_the_other_ends_where_the_first_is_not_heard_of(
 
 def test_a_job_on_one_node_waits_for_nobody_and_writes_nothing(tmp_path: Path) -> None:
     first = FirstNode(tmp_path, Nodes(), print)
-    first.announce(("true",), {})
+    first.await_others()
     assert first.lost(30) is None
     assert list(tmp_path.iterdir()) == []
     assert torchrun_environment(Nodes(), 1) == {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -33,7 +32,7 @@ from medllm_ops.swift.command import Command, Kind, build, needs_launcher
 from medllm_ops.swift.progress import read_end
 from medllm_ops.swift.recipe import StageRecipe
 from medllm_ops.swift.request import TrainRequest
-from medllm_ops.swift.together import LATE_SECONDS, FirstNode, OtherNode, torchrun_environment
+from medllm_ops.swift.together import LATE_SECONDS, FirstNode, OtherNode, free_port, torchrun_environment
 from medllm_ops.swift.watching import POLL_SECONDS, Watcher, dump_stacks
 
 LOG_TAIL_BYTES = 262_144
@@ -187,7 +186,7 @@ class Attempts:
     def _start(self, command: Command, watcher: Watcher, nodes: Nodes) -> tuple[Cause | None, int]:
         """Run a command to its end, on so many nodes; return why it was ended, if it was, and its exit code."""
         # Each attempt has a port of its own, should ranks of an earlier one, or of another job, still hold theirs.
-        port = _free_port()
+        port = free_port()
         added = {**command.env, "MASTER_PORT": str(port), **torchrun_environment(nodes, port)}
         if nodes.count > 1:
             self._first.announce(command.argv, added)
@@ -269,12 +268,6 @@ class Attempts:
         # A full disk must not keep us from clearing up.
         with contextlib.suppress(OSError), self._log.open("ab") as file:
             file.write(f"# {time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n".encode())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def main(request_file: Path) -> int:
