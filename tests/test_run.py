@@ -86,12 +86,14 @@ def test_every_airflow_run_id_gives_a_name_that_a_run_can_have(text: str) -> Non
         (("sft",), {"sft": "base"}, "sft"),
         (("sft", "self_cognition"), {"sft": "base", "self_cognition": "sft"}, "self_cognition"),
         (("pretrain",), {"pretrain": "base", "sft": "pretrain", "self_cognition": "pretrain"}, "pretrain"),
+        (("sft", "self_cognition", "dpo"), {"self_cognition": "sft", "dpo": "self_cognition"}, "dpo"),
+        (("dpo",), {"dpo": "base"}, "dpo"),
     ],
 )
 def test_a_stage_starts_from_the_last_merged_model_before_it(
     stages: tuple[str, ...], before: dict[str, str], final: str
 ) -> None:
-    switches = {name: name in stages for name in ("pretrain", "sft", "self_cognition")}
+    switches = {name: name in stages for name in ("pretrain", "sft", "self_cognition", "dpo")}
     run = Run.create("run", Parameters.check(switches))
     write_json(run.plan_file, {"model": "/models/base"})
     folders = {"base": Path("/models/base")} | {name: run.directory / "merged" / name for name in switches}

@@ -28,9 +28,9 @@ from medllm_ops.files import count_lines, read_json, write_json
 from medllm_ops.swift import tokenised
 from medllm_ops.swift.causes import Cause, find_cause, memory_kills
 from medllm_ops.swift.checkpoints import is_finite, is_whole, last_whole_checkpoint, step_of
-from medllm_ops.swift.command import Command, Kind, build, needs_launcher
+from medllm_ops.swift.command import Command, build, needs_launcher
 from medllm_ops.swift.progress import read_end
-from medllm_ops.swift.recipe import StageRecipe
+from medllm_ops.swift.recipe import StageRecipe, command_of
 from medllm_ops.swift.request import TrainRequest
 from medllm_ops.swift.together import LATE_SECONDS, FirstNode, OtherNode, free_port, torchrun_environment
 from medllm_ops.swift.watching import POLL_SECONDS, Watcher, dump_stacks
@@ -65,7 +65,7 @@ def build_command(request: TrainRequest, resume_from: Path | None) -> Command:
     """The command of one attempt."""
     return build(
         request.recipe,
-        _kind(request),
+        command_of(request.stage),
         model_dir=request.model_dir,
         model_type=request.model_type,
         template=request.template,
@@ -78,10 +78,6 @@ def build_command(request: TrainRequest, resume_from: Path | None) -> Command:
         tokenised=tokenised.find(request),
         device=_device() if needs_launcher(request.recipe) else None,
     )
-
-
-def _kind(request: TrainRequest) -> Kind:
-    return "pt" if request.stage == "pretrain" else "sft"
 
 
 def _device() -> Literal["cpu", "cuda"]:
@@ -174,7 +170,7 @@ class Attempts:
         if not tokenised.is_wanted(request) or tokenised.find(request):
             return None, 0
         started = time.monotonic()
-        command = tokenised.command(request, _kind(request))
+        command = tokenised.command(request, command_of(request.stage))
         self._say(f"making the rows ready: {' '.join(command.argv)}")
         cause, exit_code = self._start(command, watcher, Nodes())
         if cause is None and exit_code == 0:

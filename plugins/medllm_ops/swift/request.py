@@ -14,7 +14,8 @@ from medllm_ops.swift.recipe import PreferenceRecipe, StageRecipe
 class TrainRequest:
     """What to train.
 
-    :param stage: the stage's name in the chain; ``pretrain`` runs ``swift pt``, the others ``swift sft``.
+    :param stage: the stage's name in the chain; ``pretrain`` runs ``swift pt``, ``dpo`` ``swift rlhf``,
+        the others ``swift sft``.
     :param recipe: the validated settings of the stage.
     :param model_dir: the absolute folder of the model to start from.
     :param train_files: JSON lines in the ms-swift format; ``val_files`` likewise, for the losses on the way.

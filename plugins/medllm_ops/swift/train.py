@@ -33,7 +33,9 @@ LOG_SECONDS = 10.0
 class TrainResult:
     """A finished stage. ``loss`` is the last logged training loss; ``seconds`` is the wall time of the last attempt.
 
-    ``attempts`` tells every start of ms-swift, with its cause of ending and what was changed for the next one.
+    ``rewards`` has the last logged margins and accuracies of an alignment; see
+    :func:`medllm_ops.swift.progress.rewards_of`. ``attempts`` tells every start of ms-swift, with its cause of ending
+    and what was changed for the next one.
     """
 
     key: str
@@ -49,6 +51,7 @@ class TrainResult:
     checkpoint: str
     output_dir: str
     attempts: list[dict[str, Any]] = field(default_factory=list)
+    rewards: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,4 +267,5 @@ def _verify(request: TrainRequest, job: Job, rows: int, val_rows: int) -> TrainR
         checkpoint=str(checkpoint),
         output_dir=str(request.output_dir),
         attempts=[asdict(attempt) for attempt in attempts],
+        rewards=end.rewards,
     )
