@@ -127,9 +127,18 @@ class WatchedPlace(ABC):
         """End the job of this directory, in whatever place it is; see :class:`medllm_ops.compute.job.Place`."""
         from medllm_ops.compute.places import place_for
 
-        if job := Job.find(directory):
+        for job in self._jobs_of(directory):
             place = self if job.where == self.name else place_for(job.where)
             place._stop(job)
+
+    def _jobs_of(self, directory: Path) -> list[Job]:
+        """The last job of a directory, and any that goes on there though its request was removed with the folder."""
+        job = Job.find(directory)
+        jobs = [job] if job else []
+        for entry in (*self.spool.queued(), *self.spool.running()):
+            if entry.directory == directory and not (job and entry.id == job.id):
+                jobs.append(Job(entry.id, "", (), directory, where=self.name))
+        return jobs
 
     def _found(self, directory: Path, key: str) -> Job | None:
         """The job in this directory, if it still has to end and is the one that is meant."""
