@@ -41,6 +41,7 @@ class ClusterServer(Server):
         self.others: dict[tuple[str, str], Manifest] = {}
         self.events: list[Manifest] = []
         self.created: list[str] = []
+        self._lost_logs = 0
         self._rules = [rule for row in yaml.safe_load_all(rights.read_text()) if row for rule in row.get("rules", [])]
         self._state = threading.RLock()
         self._ending = threading.Event()
@@ -74,6 +75,10 @@ class ClusterServer(Server):
         """As the eviction API does: the pod is deleted."""
         with self._state:
             self._delete_pod(pod, 20)
+
+    def lose_logs(self) -> None:
+        """All streams that are open break off."""
+        self._lost_logs += 1
 
     def kill_for_memory(self, pod: Pod) -> None:
         """As the kernel does at the memory limit of the pod."""
@@ -161,8 +166,10 @@ class ClusterServer(Server):
         return Answer(b"".join(_shown(line, stamped) for line in lines), "text/plain")
 
     def _follow(self, pod: Pod, stamped: bool) -> Iterator[bytes]:
-        sent = 0
+        sent, lost = 0, self._lost_logs
         while True:
+            if lost != self._lost_logs:
+                raise ConnectionResetError
             ended = pod.phase in ("Succeeded", "Failed") or pod.name not in self.pods
             for line in pod.lines[sent:]:
                 sent += 1

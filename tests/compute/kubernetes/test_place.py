@@ -208,9 +208,12 @@ def test_a_lost_log_stream_is_opened_again(
     server: ClusterServer, make_job: Make, caplog: pytest.LogCaptureFixture, wait_until: Callable[..., None]
 ) -> None:
     caplog.set_level(logging.INFO)
-    server.fail("follow=True", Fault(cut=40), times=2)
+    server.fail("follow=True", Fault(cut=40))
     waiting = Waiting(make_job("print('the first')\n" + WAITS + "print('the last')"))
     wait_until(lambda: "waits" in caplog.messages)
+    asked = len(server.requests)
+    server.lose_logs()
+    wait_until(lambda: any("follow=True" in path for path in server.requests[asked:]))
     go(waiting.job)
     assert waiting.ended().exit_code == 0
     wait_until(lambda: "the last" in caplog.messages)
