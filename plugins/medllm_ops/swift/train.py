@@ -114,7 +114,9 @@ def begin(request: TrainRequest, place: Place) -> Training:
         write_json(directory / REQUEST_FILE, request.to_row())
     argv = (sys.executable, "-m", "medllm_ops.swift.attempts", str(directory / REQUEST_FILE))
     environment = process_environment(request.directory / "cache")
-    job = place.submit(Job(job_id(directory), key, argv, directory, environment, gpus=request.recipe.gpus))
+    job = place.submit(
+        Job(job_id(directory), key, argv, directory, environment, request.recipe.gpus, request.recipe.nodes)
+    )
     return Training(request, rows, val_rows, job)
 
 
@@ -186,10 +188,10 @@ def _count_rows(request: TrainRequest) -> tuple[int, int]:
         raise MedllmError(
             f"stage {request.stage}: {rows} rows for training and {val_rows} for validation; both must have some"
         )
-    if min(rows, val_rows) < (gpus := request.recipe.gpus):
+    if min(rows, val_rows) < (ranks := request.recipe.ranks):
         raise MedllmError(
-            f"stage {request.stage}: {rows} rows for training and {val_rows} for validation are fewer than its {gpus} "
-            "GPUs: lower gpus in the recipe"
+            f"stage {request.stage}: {rows} rows for training and {val_rows} for validation are fewer than its {ranks} "
+            "GPUs: lower gpus or nodes in the recipe"
         )
     return rows, val_rows
 
@@ -254,14 +256,14 @@ def _verify(request: TrainRequest, job: Job, rows: int, val_rows: int) -> TrainR
         kept = parse_logged_rows(job.log.read_text(encoding="utf-8", errors="replace"))
     else:
         kept = parse_kept_rows(end.summary)
-    if kept != (rows + rows_repeated(rows, request.recipe.gpus), val_rows):
+    if kept != (rows + rows_repeated(rows, request.recipe.ranks), val_rows):
         raise MedllmError(f"{name}: ms-swift kept {kept} rows (train, val) of the {(rows, val_rows)} it was given")
     checkpoint = end.best_checkpoint if request.recipe.checkpoint == "best" else end.last_checkpoint
     if checkpoint is None or not checkpoint.is_dir():
         raise MedllmError(f"{name}: no {request.recipe.checkpoint} checkpoint in {request.output_dir}")
     attempts = read_attempts(request)
     last = attempts[-1]
-    seen = (end.step - last.first_step) * last.batch * last.accumulation * request.recipe.gpus
+    seen = (end.step - last.first_step) * last.batch * last.accumulation * request.recipe.ranks
     return TrainResult(
         key=job.key,
         stage=request.stage,
