@@ -14,6 +14,7 @@ from medllm_ops.errors import MedllmError
 from medllm_ops.files import (
     count_lines,
     file_hash,
+    link_to,
     make_once,
     read_json_lines,
     text_hash,
@@ -217,3 +218,15 @@ def test_hashes_stay_the_same_for_ever(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("针灸", encoding="utf-8")
     assert file_hash(tmp_path / "text") == text_hash("针灸")
     assert text_hash("\ud800") != text_hash("?")  # what a broken file brings must not stop a run
+
+
+def test_a_link_changes_its_target_and_is_never_written_over_something_else(tmp_path: Path) -> None:
+    link = tmp_path / "latest"
+    for target in ("1", "2"):
+        link_to(link, Path(target))
+        assert link.readlink() == Path(target)
+    link.unlink()
+    link.mkdir()
+    with pytest.raises(MedllmError, match="must be a link"):
+        link_to(link, Path("3"))
+    assert link.is_dir()

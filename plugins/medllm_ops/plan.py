@@ -40,8 +40,9 @@ def make_plan(run: Run) -> dict[str, Any]:
     """
     from medllm_ops.models.resolve import check_model_name, check_remote_code, resolve_model
     from medllm_ops.sources import UNRECOGNISED, get_source
-    from medllm_ops.swift.arguments import check_names
-    from medllm_ops.swift.recipe import PreferenceRecipe, command_of, load_recipe, override
+    from medllm_ops.swift.check import check_recipe
+    from medllm_ops.swift.families import check_family
+    from medllm_ops.swift.recipe import PreferenceRecipe, load_recipe, override
 
     parameters = run.parameters
     recipe = load_recipe(parameters.recipe)
@@ -59,11 +60,12 @@ def make_plan(run: Run) -> dict[str, Any]:
         paired = settings.preference_sets if isinstance(settings, PreferenceRecipe) else []
         for name in (*settings.instruction_sets, *paired):
             get_source(name)
-        if settings.extra:
-            check_names(command_of(stage), settings.extra)
         recipe = override(recipe, stage, **{name: value for name, value in changes.items() if value is not None})
     model = parameters.model or recipe.model
     check_model_name(model)
+    # What ms-swift or transformers cannot train is refused before anything is fetched; without them, nothing is known.
+    check_recipe(recipe)
+    check_family(recipe, model)
     where = _where(parameters)
     wanted = parameters.sources or list(where.sources)
     if missing := [name for name in wanted if name not in where.sources]:

@@ -177,7 +177,7 @@ def kill(*_: Any, **__: Any) -> None:
         "datasets.build.write_dataset",
         "datasets.build.write_index",
         "datasets.build.write_json",
-        "datasets.build.point_latest",
+        "datasets.build.link_to",
     ],
 )
 def test_a_build_that_broke_off_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 from lineage.frozen import freeze
 from medllm_ops.datasets import store
 from medllm_ops.errors import MedllmError
+from medllm_ops.files import link_to
 
 pytestmark = pytest.mark.usefixtures("own_home")
 
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("own_home")
 def test_a_dataset_is_found_by_name_version_and_folder(own_home: Path) -> None:
     for version in (1, 2, 10):
         freeze("med", version, {"toy": {"toy:1": "a"}}, {})
-    store.point_latest("med", 2)
+    link_to(own_home / "datasets" / "med" / "latest", Path("2"))
     assert store.versions("med") == [1, 2, 10]
     assert store.find_dataset("med").version == 2
     assert store.find_dataset("med", "latest").version == 2
@@ -58,9 +59,3 @@ def test_a_damaged_manifest_is_named() -> None:
     (dataset.directory / "manifest.json").write_text("{")
     with pytest.raises(MedllmError, match="damaged"):
         _ = dataset.manifest
-
-
-def test_latest_is_never_written_over_something_else(own_home: Path) -> None:
-    (own_home / "datasets" / "med" / "latest").mkdir(parents=True)
-    with pytest.raises(MedllmError, match="must be a link"):
-        store.point_latest("med", 1)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from medllm_ops.datasets.ids import write_index
-from medllm_ops.datasets.store import Dataset, folder_of, point_latest
+from medllm_ops.datasets.store import LATEST, Dataset, folder_of
 from medllm_ops.datasets.verify import content_of, files_of
-from medllm_ops.files import file_hash, write_json, write_json_lines
+from medllm_ops.files import file_hash, link_to, write_json, write_json_lines
 
 Rows = Mapping[str, str]
 
@@ -61,5 +62,5 @@ def freeze(
     manifest["files"] = files_of(folder)
     manifest["content"] = content_of(manifest["files"])
     write_json(folder / "manifest.json", manifest)
-    point_latest(name, version)
+    link_to(folder_of(name) / LATEST, Path(str(version)))
     return dataset

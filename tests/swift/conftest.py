@@ -1,13 +1,15 @@
-"""A LoRA adapter for the tiny model, and what PEFT makes of the two."""
+"""A LoRA adapter for the tiny model, what PEFT makes of the two, and a place where ms-swift was asked before."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from medllm_ops.swift.installed import installed
 
 
 def _make_adapter(folder: Path, model_folder: Path, **settings: Any) -> Path:
@@ -83,3 +85,19 @@ def edit_tensors() -> Callable[[Path, Callable[[dict[str, Any]], None]], None]:
         save_file(tensors, file, metadata={"format": "pt"})
 
     return do
+
+
+@pytest.fixture(scope="session")
+def swift_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which ms-swift has told its names, once it was asked for them."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def asked_once(swift_home: Path) -> Iterator[None]:
+    """ms-swift tells its names once for all the modules that use this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDLLM_HOME", str(swift_home))
+        installed.cache_clear()
+        yield
+        installed.cache_clear()

@@ -1,29 +1,13 @@
 import importlib.util
 import logging
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import read_json, write_json
 from medllm_ops.swift.arguments import check_names, known_arguments
 
 
-@pytest.fixture(autouse=True)
-def _fresh() -> Iterator[None]:
-    known_arguments.cache_clear()
-    yield
-    known_arguments.cache_clear()
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-def test_unknown_arguments_are_named_with_what_they_are_called_now(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MEDLLM_HOME", str(home))
+def test_unknown_arguments_are_named_with_what_they_are_called_now(asked_once: None) -> None:
     check_names("sft", ["learning_rate", "use_liger_kernel"])
     with pytest.raises(MedllmError, match=r"sft_type \(now tuner_type.*lerning_rate \(did you mean learning_rate"):
         check_names("sft", ["sft_type", "lerning_rate"])
@@ -31,23 +15,12 @@ def test_unknown_arguments_are_named_with_what_they_are_called_now(home: Path, m
         check_names("export", ["zzzzzz"])
 
 
-def test_each_command_has_arguments_of_its_own(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MEDLLM_HOME", str(home))
+def test_each_command_has_arguments_of_its_own(asked_once: None) -> None:
     known = known_arguments()
     assert set(known) == {"pt", "sft", "rlhf", "export", "deploy", "infer"}
     assert "beta" in known["rlhf"]
     assert "beta" not in known["sft"]
     assert "merge_lora" in known["export"]
-
-
-def test_the_names_are_read_once_a_version(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MEDLLM_HOME", str(home))
-    known_arguments()
-    (file,) = (home / "cache").glob("swift_arguments_*.json")
-    monkeypatch.setenv("MEDLLM_HOME", str(tmp_path))
-    known_arguments.cache_clear()
-    write_json(tmp_path / "cache" / file.name, {**read_json(file), "sft": ["only_this"]})
-    check_names("sft", ["only_this"])
 
 
 def test_without_ms_swift_the_log_says_that_nothing_was_checked(

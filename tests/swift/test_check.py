@@ -1,27 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.swift import check
-from medllm_ops.swift.arguments import check_arguments, known_arguments
+from medllm_ops.swift.arguments import check_arguments
 from medllm_ops.swift.check import check_recipe, swift_arguments
-from medllm_ops.swift.families import registry
 from medllm_ops.swift.recipe import Recipe, StageRecipe, list_recipes, parse_recipe, read_recipe
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _asked_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MEDLLM_HOME", str(tmp_path_factory.mktemp("home")))
-        known_arguments.cache_clear()
-        registry.cache_clear()
-        yield
-        known_arguments.cache_clear()
-        registry.cache_clear()
+pytestmark = pytest.mark.usefixtures("asked_once")
 
 
 def recipe(stage: dict[str, Any] | None = None, **values: Any) -> Recipe:

@@ -7,7 +7,14 @@ from typing import Any, get_args
 import pytest
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.swift.command import Command, build, parse_kept_rows, parse_logged_rows, rows_scored
+from medllm_ops.swift.command import (
+    Command,
+    build,
+    parse_kept_rows,
+    parse_logged_rows,
+    rows_repeated,
+    rows_scored,
+)
 from medllm_ops.swift.recipe import (
     DEEPSPEED_NAMES,
     PreferenceRecipe,
@@ -64,15 +71,38 @@ def test_deepspeed_and_several_processes_get_torchrun_with_a_port_of_their_own(f
         "-m",
         "swift.cli.sft",
     )
-    built = command(files, processes=4, device="cuda")
+    built = command(files, StageRecipe(max_steps=3, gpus=4), device="cuda")
     assert built.argv[:8] == (*launcher, "4", "-m", "swift.cli.sft")
     assert flag(built, "use_cpu") is None
 
 
 def test_processes_without_a_gpu_must_not_train_apart(files: dict[str, Path]) -> None:
-    assert flag(command(files, processes=2, device="cpu"), "use_cpu") == ["true"]
+    two = StageRecipe(max_steps=3, gpus=2)
+    assert flag(command(files, two, device="cpu"), "use_cpu") == ["true"]
     with pytest.raises(MedllmError, match="2 processes need a device"):
-        command(files, processes=2)
+        command(files, two)
+
+
+def test_every_row_has_its_rank(files: dict[str, Path]) -> None:
+    """ms-swift gives each of N ranks rows // N and leaves the rest out; of path#N, it draws some rows again."""
+    three = StageRecipe(max_steps=3, gpus=3)
+    other = files["train"].with_name("other.jsonl")
+    for rows, taken in ((8, str(other)), (9, f"{other}#11"), (10, f"{other}#11")):
+        files["train"].write_text("{}\n" * 4, encoding="utf-8")
+        other.write_text("{}\n" * rows, encoding="utf-8")
+        built = command(files, three, device="cpu", train_files=[files["train"], other])
+        assert flag(built, "dataset") == [str(files["train"]), taken]
+    assert [rows_repeated(count, 3) for count in (12, 13, 14)] == [0, 2, 1]
+    assert rows_repeated(13, 1) == 0
+
+
+def test_rows_that_were_made_ready_are_read_in_place_of_the_files(files: dict[str, Path], tmp_path: Path) -> None:
+    built = command(files, tokenised=tmp_path / "ready")
+    assert (flag(built, "dataset"), flag(built, "val_dataset")) == (None, None)
+    assert flag(built, "cached_dataset") == [str(tmp_path / "ready" / "train")]
+    assert flag(built, "cached_val_dataset") == [str(tmp_path / "ready" / "val")]
+    # The order of batches is still the recipe's.
+    assert flag(built, "data_seed") == ["42"]
 
 
 def test_what_the_chain_promises_is_in_every_command(files: dict[str, Path]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,9 @@ from medllm_ops.swift import families as table
 from medllm_ops.swift.families import Status, check_family, registry, standing, unmet_requirement, versions
 from medllm_ops.swift.recipe import read_recipe
 
+pytestmark = pytest.mark.usefixtures("asked_once")
+
 QWEN3 = find_member("Qwen/Qwen3-32B")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _asked_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MEDLLM_HOME", str(tmp_path_factory.mktemp("home")))
-        registry.cache_clear()
-        yield
-        registry.cache_clear()
 
 
 @pytest.fixture
@@ -102,7 +94,7 @@ def test_a_recipe_is_refused_where_its_model_cannot_be_trained() -> None:
     recipe = read_recipe("qwen3")
     assert check_family(recipe) == standing(QWEN3)
     assert check_family(read_recipe("demo")) is None
-    with pytest.raises(MedllmError, match=r"needs another environment: ms-swift asks for transformers<4\.42"):
+    with pytest.raises(MedllmError, match=r"needs another environment: it needs transformers<4\.42"):
         check_family(recipe, "ZhipuAI/chatglm3-6b")
 
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -18,7 +17,8 @@ import pytest
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, write_json
 from medllm_ops.swift import proof as proof_module
-from medllm_ops.swift.merge import MergeRequest, base_dtype, export_command, merge, proof_command, run_process
+from medllm_ops.swift.merge import export_command, merge, proof_command, run_process
+from medllm_ops.swift.merge_request import MergeRequest
 
 Q = "model.layers.0.self_attn.q_proj.weight"
 
@@ -195,23 +195,6 @@ def test_a_missing_adapter_is_refused_before_a_hub_is_asked(request_: MergeReque
     with pytest.raises(MedllmError, match=r"no adapter_config\.json"):
         merge(replace(request_, adapter=tmp_path), runner)
     assert runner.commands == []
-
-
-def test_the_dtype_is_the_one_of_the_weights_on_disk(tiny_model: Path, tmp_path: Path, edit_tensors):
-    base = Path(shutil.copytree(tiny_model, tmp_path / "base"))
-    assert base_dtype(base) == "float32"
-
-    def halve(tensors: dict[str, Any]) -> None:
-        tensors.update({name: tensor.bfloat16() for name, tensor in tensors.items() if "norm" not in name})
-
-    edit_tensors(base / "model.safetensors", halve)
-    assert base_dtype(base) == "bfloat16"
-    (base / "model.safetensors").write_bytes(b"half")
-    with pytest.raises(MedllmError, match="was cut off"):
-        base_dtype(base)
-    (base / "model.safetensors").unlink()
-    with pytest.raises(MedllmError, match="no weights"):
-        base_dtype(base)
 
 
 def test_swift_is_told_the_dtype_and_only_paths(request_: MergeRequest, tmp_path: Path):

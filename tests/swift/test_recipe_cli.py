@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,24 +11,13 @@ from typer.testing import CliRunner
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.models.families import families
-from medllm_ops.swift.arguments import known_arguments
 from medllm_ops.swift.explain import explain
-from medllm_ops.swift.families import registry
 from medllm_ops.swift.recipe import PreferenceRecipe, Recipe, list_recipes, read_recipe
 from medllm_ops.swift.recipe_cli import recipe_app
 
+pytestmark = pytest.mark.usefixtures("asked_once")
+
 SCRIPTS = Path(__file__).with_name("migrate") / "scripts"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _asked_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MEDLLM_HOME", str(tmp_path_factory.mktemp("home")))
-        known_arguments.cache_clear()
-        registry.cache_clear()
-        yield
-        known_arguments.cache_clear()
-        registry.cache_clear()
 
 
 def run(*arguments: str, code: int = 0) -> str:
@@ -59,6 +49,21 @@ def test_check_needs_neither_the_model_nor_a_file_that_is_named(tmp_path: Path) 
     code = f"xxh3:{'0' * 32}"
     away.write_text(f"name: x\nmodel: /no/such/model\nremote_code: {code}\nstages: {{sft: {{max_steps: 1}}}}\n")
     assert "x holds: sft" in run("check", str(away))
+
+
+def test_check_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for a model of a hub either, nor for what it is."""
+    run("check", "demo")
+
+    def refuse(*arguments: object, **named: object) -> None:
+        raise AssertionError("the network was asked")
+
+    for name in ("create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    output = run("check", *list_recipes())
+    assert "model Qwen/Qwen3-14B: trained here" in output
 
 
 def test_migrate_writes_a_recipe_that_check_accepts(tmp_path: Path) -> None:

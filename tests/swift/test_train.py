@@ -4,6 +4,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from medllm_ops.swift.attempts import Attempt, build_command
 from medllm_ops.swift.progress import Progress
 from medllm_ops.swift.recipe import PreferenceRecipe, StageRecipe
 from medllm_ops.swift.request import TrainRequest
-from medllm_ops.swift.train import train, train_stage
+from medllm_ops.swift.train import _Watch, train, train_stage
 
 ROWS, VAL_ROWS, STEPS = 8, 2, 4
 
@@ -41,6 +42,7 @@ class FakePlace:
     steps: int = STEPS
     max_steps: int = STEPS
     rows: int = ROWS
+    val_rows: int = VAL_ROWS
     last_line: bool = True
     checkpoint: bool = True
     found: bool = False
@@ -68,7 +70,7 @@ class FakePlace:
         place = {"global_step/max_steps": f"{self.steps}/{self.max_steps}"}
         rows: list[dict[str, Any]] = [{"loss": self.loss, **self.rewards, **place}]
         if self.last_line:
-            sizes = {"train_dataset": f"1.0±0.0, size={self.rows}", "val_dataset": f"1.0±0.0, size={VAL_ROWS}"}
+            sizes = {"train_dataset": f"1.0±0.0, size={self.rows}", "val_dataset": f"1.0±0.0, size={self.val_rows}"}
             paths = {"last_model_checkpoint": last and str(last), "best_model_checkpoint": None}
             rows.append({**sizes, **paths, "global_step": self.steps})
         with (output / "logging.jsonl").open("a") as file:
@@ -186,6 +188,22 @@ def test_only_the_steps_of_the_last_attempt_count_for_the_speed(request_: TrainR
     assert train(request_, FakePlace(first_step=2)).tokens_per_second == 20.0
 
 
+def test_each_gpu_counts(request_: TrainRequest) -> None:
+    """3 GPUs share 8 rows and one of them again; 4 steps of 3 times 2 rows of 10 tokens in 2 seconds."""
+    three = replace(request_, recipe=request_.recipe.model_copy(update={"gpus": 3}))
+    place = FakePlace(rows=9)
+    with pytest.raises(MedllmError, match="2 for validation are fewer than its 3 GPUs: lower gpus"):
+        train(three, place)
+    with request_.val_files[0].open("ab") as file:
+        file.write(b'{"messages": []}\n')
+    place.val_rows = 3
+    result = train(three, place)
+    assert (result.rows, result.val_rows, result.tokens_per_second) == (8, 3, 120.0)
+    assert place.jobs[-1].gpus == 3
+    with pytest.raises(MedllmError, match=r"kept \(8, 3\) rows"):
+        train(replace(three, system="another"), FakePlace(rows=8, val_rows=3))
+
+
 def test_checkpoints_of_other_settings_are_cleared_away(request_: TrainRequest) -> None:
     write_json(request_.directory / "key.json", {"key": "of other settings"})
     save_checkpoint(request_.output_dir, 2)
@@ -247,3 +265,28 @@ def test_a_stage_is_trained_on_its_own_sets(request_: TrainRequest, tmp_path: Pa
         train_stage("pretrain", *arguments, place=place)
     with pytest.raises(MedllmError, match="recipe r has no stage self_cognition: it has pretrain, sft"):
         train_stage("self_cognition", *arguments, place=place)
+
+
+def test_the_pace_is_that_of_the_steps_seen(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that was found again has made most of its steps before; one that is resumed goes back to a checkpoint."""
+    seconds = iter(range(0, 1000, 2))
+    monkeypatch.setattr("medllm_ops.swift.train.time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
+    log = request_.output_dir / "logging.jsonl"
+    log.parent.mkdir(parents=True)
+
+    def write(step: int) -> None:
+        with log.open("a") as file:
+            file.write(json.dumps({"loss": 2.0, "global_step/max_steps": f"{step}/2000"}) + "\n")
+
+    write(620)
+    told: list[Progress] = []
+    watch = _Watch(request_, told.append)
+    for step in (620, 630, 640, 600, 610):
+        if step != 620:
+            write(step)
+        watch()
+    assert [progress.step for progress in told] == [630, 640, 600, 610]
+    assert [progress.eta_seconds is None for progress in told] == [True, False, True, False]
+    for progress in (told[1], told[3]):
+        assert progress.eta_seconds == pytest.approx(progress.seconds / 10 * (2000 - progress.step))
+        assert 2 <= progress.seconds <= 10

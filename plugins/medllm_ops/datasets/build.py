@@ -21,10 +21,10 @@ from medllm_ops.datasets.goal import Goal, goal_of
 from medllm_ops.datasets.ids import write_index
 from medllm_ops.datasets.licences import duties, licences_of_sources, strict
 from medllm_ops.datasets.selection import Selection
-from medllm_ops.datasets.store import MANIFEST, Dataset, find_dataset, folder_of, locked, point_latest, versions
+from medllm_ops.datasets.store import LATEST, MANIFEST, Dataset, find_dataset, folder_of, locked, versions
 from medllm_ops.datasets.verify import content_of, files_of
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import code_hash, file_hash, read_json, text_hash, to_json_line, write_json
+from medllm_ops.files import code_hash, file_hash, link_to, read_json, text_hash, to_json_line, write_json
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def build_dataset(
 
 
 def _latest(name: str, version: int) -> Dataset:
-    point_latest(name, version)
+    link_to(folder_of(name) / LATEST, Path(str(version)))
     return find_dataset(name, version)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import link_to, read_json
+from medllm_ops.files import read_json
 from medllm_ops.home import home
 
 LATEST = "latest"
@@ -151,11 +151,3 @@ def locked(folder: Path, wait: float, otherwise: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def point_latest(name: str, version: int) -> None:
-    """Let ``latest`` be this version.
-
-    :raises MedllmError: if ``latest`` is something else than a link.
-    """
-    link_to(folder_of(name) / LATEST, Path(str(version)))

@@ -36,6 +36,7 @@ class Member(BaseModel):
     target_modules: list[str] = Field(["all-linear"], min_length=1, description="What adapters can be trained on here.")
     remote_code: bool = Field(False, description="The model's folder brings Python code of its own.")
     listed: bool = Field(True, description="ms-swift lists the ids; otherwise a recipe names type and template.")
+    requires: list[str] = Field([], description="Packages that it needs beside those that ms-swift asks for.")
     note: str = Field("", description="What else a user must know.")
     twin: dict[str, Any] = Field({}, description="What the twin's configuration needs beside small sizes.")
     twin_tokens: list[str] = Field([], description="Special tokens that the template cannot do without.")

@@ -75,10 +75,31 @@ def make_twin(member: Member, folder: Path, seed: int = 0) -> Path:
     config = kind.config_class(**{**values, **ids})
     model = kind(config).to(torch.float32)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
+    processor = _make_processor(config.model_type, tokenizer)
     with whole_directory(folder) as part:
         model.save_pretrained(part)
-        tokenizer.save_pretrained(part)
+        (processor or tokenizer).save_pretrained(part)
     return folder
+
+
+def _make_processor(model_type: str, tokenizer: Any) -> Any:
+    """What a model for images too asks for in every training, also of text alone; None for models of text.
+
+    Without torchvision, transformers has no class for videos, and the one for images that is slower.
+    """
+    import transformers
+    from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+    from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
+
+    if model_type not in PROCESSOR_MAPPING_NAMES:
+        return None
+    parts = {"tokenizer": tokenizer, "chat_template": tokenizer.chat_template}
+    images = IMAGE_PROCESSOR_MAPPING_NAMES[model_type]
+    parts["image_processor"] = getattr(transformers, images["pil"])()
+    if videos := VIDEO_PROCESSOR_MAPPING_NAMES.get(model_type, {}).get("torchvision"):
+        parts["video_processor"] = getattr(transformers, videos)()
+    return getattr(transformers, PROCESSOR_MAPPING_NAMES[model_type])(**parts)
 
 
 def _small(config_class: Any, tokens: dict[str, Any]) -> dict[str, Any]:

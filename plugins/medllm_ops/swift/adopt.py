@@ -11,26 +11,39 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import file_hash, read_json, whole_directory, write_json
+from medllm_ops.files import file_hash, whole_directory, write_json
 from medllm_ops.models.resolve import refuse_remote_code
-from medllm_ops.swift.merge import PROOF_FILE, MergeRequest, MergeResult, base_dtype
+from medllm_ops.swift import zero
+from medllm_ops.swift.merge_request import (
+    PROOF_FILE,
+    MergeRequest,
+    MergeResult,
+    base_dtype,
+    existing_proof,
+    file_sizes,
+    run_request,
+)
 from medllm_ops.swift.proof import check_files
 
 RULE = "the weights are the checkpoint's own, byte for byte; each has the base's name and shape, and is finite"
 _WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
 _SETTINGS = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py")
 # What a checkpoint holds for going on with the training, or says of it.
-_OF_THE_TRAINING = frozenset({"args.json", "trainer_state.json", "model.safetensors.index.json", PROOF_FILE})
+_OF_THE_TRAINING = frozenset(
+    {"args.json", "trainer_state.json", "model.safetensors.index.json", PROOF_FILE, *zero.SCRIPTS}
+)
 MOST_FAILURES = 50
 
 
 def is_full_checkpoint(checkpoint: Path) -> bool:
     """Whether it holds a model, and no adapter."""
-    return not (checkpoint / "adapter_config.json").is_file() and any(checkpoint.glob("model*.safetensors"))
+    whole = any(checkpoint.glob("model*.safetensors")) or zero.is_only_sharded(checkpoint)
+    return not (checkpoint / zero.ADAPTER_SETTINGS).is_file() and whole
 
 
 def adopt(request: MergeRequest) -> MergeResult:
@@ -41,22 +54,23 @@ def adopt(request: MergeRequest) -> MergeResult:
     started = time.monotonic()
     if not request.trust_remote_code:
         refuse_remote_code(request.base)
-    inputs = {file.name: file_hash(file) for file in _weights(request.adapter)} | {"base": str(request.base)}
-    if (request.out / PROOF_FILE).is_file():
-        proof: dict[str, Any] = read_json(request.out / PROOF_FILE)
-        if proof.get("passed") and proof.get("inputs") == inputs and proof.get("files") == _sizes(request.out):
-            return MergeResult(request.out, proof, reused=True)
-    with whole_directory(request.out) as part:
+    shards = [request.adapter / name for name in zero.sources(request.adapter)]
+    inputs = {file.name: file_hash(file) for file in shards or _weights(request.adapter)} | {"base": str(request.base)}
+    if (proof := existing_proof(request.out, inputs)) is not None:
+        return MergeResult(request.out, proof, reused=True)
+    beside = request.logs / "consolidated"
+    with zero.whole_weights(request.adapter, beside) as checkpoint, whole_directory(request.out) as part:
         # The checkpoint's own settings count; what it leaves out is as it was.
-        for folder in (request.base, request.adapter):
+        for folder in (request.base, checkpoint):
             for pattern in _SETTINGS:
                 for file in folder.glob(pattern):
                     if file.name not in _OF_THE_TRAINING:
                         shutil.copyfile(file, part / file.name)
-        for file in _weights(request.adapter):
+        for file in _weights(checkpoint):
             shutil.copyfile(file, part / file.name)
-        proof = _prove(request, part)
-        proof |= {"seconds": round(time.monotonic() - started, 3), "inputs": inputs, "files": _sizes(part)}
+        proof = _prove(replace(request, adapter=checkpoint), part) | {"adapter": str(request.adapter)}
+        proof |= {"consolidated_shards": len(shards)}
+        proof |= {"seconds": round(time.monotonic() - started, 3), "inputs": inputs, "files": file_sizes(part)}
         if not proof["passed"]:
             reasons = "; ".join(proof["failures"][:5])
             raise MedllmError(f"stage {request.stage}: {request.adapter} is no trained {request.base}: {reasons}")
@@ -67,12 +81,8 @@ def adopt(request: MergeRequest) -> MergeResult:
 def _weights(checkpoint: Path) -> list[Path]:
     files = sorted({file for pattern in _WEIGHTS for file in checkpoint.glob(pattern)})
     if not any(file.suffix == ".safetensors" for file in files):
-        raise MedllmError(f"{checkpoint} has no weights in model*.safetensors: with ZeRO-3, gather them when saving")
+        raise MedllmError(f"{checkpoint} has neither weights (model*.safetensors) nor DeepSpeed's shards of them")
     return files
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    return {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.name != PROOF_FILE}
 
 
 def _prove(request: MergeRequest, part: Path) -> dict[str, Any]:
@@ -137,16 +147,5 @@ def _tensors(folder: Path) -> dict[str, Any]:
     return {name: file for file in files for name in file.keys()}  # type: ignore[no-untyped-call]  # noqa: SIM118
 
 
-def main(request_file: Path, result_file: Path) -> int:
-    """Adopt as a request file says; the result file tells the folder and the proof. Returns the exit code."""
-    try:
-        result = adopt(MergeRequest.from_row(read_json(request_file)))
-    except MedllmError as error:
-        print(error, file=sys.stderr)
-        return 1
-    write_json(result_file, {"folder": str(result.folder), "reused": result.reused, "proof": result.proof})
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(run_request(adopt, sys.argv[1:]))

@@ -16,16 +16,19 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
+from medllm_ops.compute.gpus import find_slots
 from medllm_ops.compute.job import Failure
 from medllm_ops.compute.processes import MARK, end_job
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import count_lines, read_json, write_json
+from medllm_ops.swift import tokenised
 from medllm_ops.swift.causes import Cause, find_cause, memory_kills
 from medllm_ops.swift.checkpoints import is_finite, is_whole, last_whole_checkpoint, step_of
-from medllm_ops.swift.command import Command, build
+from medllm_ops.swift.command import Command, build, needs_launcher
 from medllm_ops.swift.progress import read_end
 from medllm_ops.swift.recipe import StageRecipe, command_of
 from medllm_ops.swift.request import TrainRequest
@@ -71,7 +74,13 @@ def build_command(request: TrainRequest, resume_from: Path | None) -> Command:
         val_files=request.val_files,
         output_dir=request.output_dir,
         resume_from=resume_from,
+        tokenised=tokenised.find(request),
+        device=_device() if needs_launcher(request.recipe) else None,
     )
+
+
+def _device() -> Literal["cpu", "cuda"]:
+    return "cuda" if any(slot.device for slot in find_slots()) else "cpu"
 
 
 def halved(recipe: StageRecipe) -> StageRecipe | None:
@@ -130,22 +139,16 @@ class Attempts:
         attempt = Attempt(first_step, recipe.per_device_train_batch_size, recipe.gradient_accumulation_steps)
         self._attempts.append(attempt)
         self._note(attempt)
-        command = self._build(request, resume_from)
-        self._say(f"attempt {len(self._attempts)}, from step {first_step}: {' '.join(command.argv)}")
         offset, kills, started = self._log.stat().st_size, memory_kills(), time.monotonic()
         rows = sum(count_lines(path) for path in request.train_files)
-        tokens = request.tokens / rows * recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
+        tokens = request.tokens / rows * recipe.rows_a_step
         stalled = recipe.stalled_minutes * 60
         watcher = Watcher(request.output_dir, self._log, first_step, tokens, stalled, self._say)
-        # Each attempt has a port of its own, should ranks of an earlier one, or of another job, still hold theirs.
-        environment = {**os.environ, **command.env, "MASTER_PORT": str(_free_port())}
-        with self._log.open("ab") as output:
-            child = subprocess.Popen(
-                command.argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
-            )
-            cause = self._watch(child, watcher)
-        self._end_rest()
-        exit_code = child.wait()
+        cause, exit_code = self._tokenise(request, watcher)
+        if cause is None and exit_code == 0:
+            command = self._build(request, resume_from)
+            self._say(f"attempt {len(self._attempts)}, from step {first_step}: {' '.join(command.argv)}")
+            cause, exit_code = self._start(command, watcher)
         if cause is None and exit_code != 0:
             cause = find_cause(exit_code, self._printed(offset), memory_kills() > kills)
         if cause is None:
@@ -155,6 +158,32 @@ class Attempts:
         seconds = time.monotonic() - started
         self._note(replace(attempt, seconds=seconds, exit_code=exit_code, cause=cause.name if cause else ""))
         return cause
+
+    def _tokenise(self, request: TrainRequest, watcher: Watcher) -> tuple[Cause | None, int]:
+        """Make the rows ready for all ranks and attempts, unless that was done or is not wanted."""
+        if not tokenised.is_wanted(request) or tokenised.find(request):
+            return None, 0
+        started = time.monotonic()
+        command = tokenised.command(request, command_of(request.stage))
+        self._say(f"making the rows ready: {' '.join(command.argv)}")
+        cause, exit_code = self._start(command, watcher)
+        if cause is None and exit_code == 0:
+            if not tokenised.finish(request):
+                return Cause("unknown", "ms-swift made rows ready with exit code 0, and they are not there"), exit_code
+            self._say(f"the rows are ready after {time.monotonic() - started:.1f} s")
+        return cause, exit_code
+
+    def _start(self, command: Command, watcher: Watcher) -> tuple[Cause | None, int]:
+        """Run a command to its end; return why it was ended, if it was, and its exit code."""
+        # Each attempt has a port of its own, should ranks of an earlier one, or of another job, still hold theirs.
+        environment = {**os.environ, **command.env, "MASTER_PORT": str(_free_port())}
+        with self._log.open("ab") as output:
+            child = subprocess.Popen(
+                command.argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+            )
+            cause = self._watch(child, watcher)
+        self._end_rest()
+        return cause, child.wait()
 
     def _watch(self, child: subprocess.Popen[bytes], watcher: Watcher) -> Cause | None:
         """Wait for the end, or end it for a cause."""

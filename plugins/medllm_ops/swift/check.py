@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from pathlib import Path
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.models.families import known_member
 from medllm_ops.models.resolve import RANDOM, is_made_here
-from medllm_ops.swift.arguments import check_arguments, is_installed
+from medllm_ops.swift.arguments import check_arguments
 from medllm_ops.swift.families import Status, registry, standing
+from medllm_ops.swift.installed import is_installed
 from medllm_ops.swift.recipe import Recipe, StageRecipe, command_of, is_ours
+from medllm_ops.swift.zero_config import check_deepspeed
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ def check_recipe(recipe: Recipe) -> Checked:
         except MedllmError as error:
             raise MedllmError(f"recipe {recipe.name}: stages.{name}: {error}") from error
         notes += [f"stages.{name}: {note}" for note in _notes(stage)]
+    notes += check_deepspeed(recipe)
     _check_family_names(recipe)
     return Checked(recipe, (*notes, *_model_notes(recipe)))
 
@@ -53,8 +55,6 @@ def _notes(stage: StageRecipe) -> list[str]:
     notes = []
     if stage.tuner_type == "full" and stage.learning_rate > 5e-4:
         notes.append(f"learning_rate {stage.learning_rate:g} is high for all weights; 1e-5 is usual")
-    if stage.deepspeed and Path(stage.deepspeed).is_absolute():
-        notes.append(f"deepspeed {stage.deepspeed} was not read")
     if stage.checkpoint == "best" and not stage.eval_steps:
         notes.append("checkpoint best has one checkpoint to choose from: eval_steps and save_steps are left out")
     return notes

@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 from medllm_ops.files import read_json
+from medllm_ops.swift import zero
 
 _WEIGHTS = ("adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json")
 # One process writes rng_state.pth, several write rng_state_0.pth, rng_state_1.pth, …
@@ -40,7 +41,8 @@ def is_whole_safetensors(path: Path) -> bool:
 def is_whole(checkpoint: Path) -> bool:
     """Whether a training can be resumed from this folder: weights and state are there, and complete."""
     weights = [*checkpoint.glob("*.safetensors")]
-    if not any((checkpoint / name).is_file() for name in _WEIGHTS):
+    sharded = zero.shards(checkpoint)
+    if not any((checkpoint / name).is_file() for name in _WEIGHTS) and not sharded:
         return False
     if not all(is_whole_safetensors(path) for path in weights):
         return False
@@ -49,10 +51,13 @@ def is_whole(checkpoint: Path) -> bool:
             return False
         # torch writes zip archives: a cut-off one has no central directory, a damaged one a wrong checksum.
         archives = [path for pattern in _STATE for path in checkpoint.glob(pattern)]
-        if not all(_is_whole_archive(path) for path in archives):
+        if not all(_is_whole_archive(path) for path in (*archives, *sharded)):
             return False
-        # DeepSpeed keeps optimizer and scheduler in files of its own.
-        if not [*checkpoint.glob("global_step*")] and not all([*checkpoint.glob(pattern)] for pattern in _STATE):
+        if [*checkpoint.glob("global_step*")]:
+            # DeepSpeed keeps optimizer and scheduler in files of its own, some of them one a rank.
+            if not zero.has_every_shard(checkpoint, len([*checkpoint.glob("rng_state*.pth")])):
+                return False
+        elif not all([*checkpoint.glob(pattern)] for pattern in _STATE):
             return False
         state = read_json(checkpoint / "trainer_state.json")
         return bool(state["global_step"] == step_of(checkpoint))
@@ -62,6 +67,8 @@ def is_whole(checkpoint: Path) -> bool:
 
 def is_finite(checkpoint: Path) -> bool:
     """Whether every number of the weights is one: a training that diverged saves others, too."""
+    if zero.is_only_sharded(checkpoint):
+        return zero.are_finite(checkpoint)
     return all(_is_finite_safetensors(path) for path in checkpoint.glob("*.safetensors"))
 
 

@@ -23,12 +23,14 @@ _OWN_FIELDS = frozenset(
         "checkpoint",
         "eval_rows",
         "extra",
+        "gpus",
         "halve_batch",
         "identity_rows",
         "instruction_rows",
         "instruction_sets",
         "preference_sets",
         "stalled_minutes",
+        "tokenise_first",
         "val_share",
     }
 )
@@ -58,23 +60,24 @@ def build(
     val_files: Sequence[Path],
     output_dir: Path,
     resume_from: Path | None = None,
-    processes: int = 1,
+    tokenised: Path | None = None,
     device: Literal["cpu", "cuda"] | None = None,
 ) -> Command:
     """The command of one training.
 
     ``python -m swift.cli.sft`` is what the ``swift`` launcher starts; starting it directly leaves out a parent that
-    dies on SIGTERM while the trainer lives on. DeepSpeed and more than one process need torchrun above them.
+    dies on SIGTERM while the trainer lives on. DeepSpeed and more than one process (``stage.gpus``) need torchrun above
+    them.
 
-    :param processes: training processes on this machine, one a GPU.
+    :param tokenised: the rows of the files, made ready by :mod:`medllm_ops.swift.tokenised`, to be read in their place.
     :param device: what they train on; None lets ms-swift find it, which it does rightly for one process only.
     :raises MedllmError: if a path is not absolute or does not exist (ms-swift would look for it on the hub), or if
         ``device`` is not said for several processes.
     """
     _check_paths(stage, [model_dir, *train_files, *val_files, *([resume_from] if resume_from else [])], output_dir)
-    if processes > 1 and device is None:
+    if stage.gpus > 1 and device is None:
         # On a machine without a GPU, each process would train a model of its own, all in the same folder.
-        raise MedllmError(f"{processes} processes need a device: cpu or cuda")
+        raise MedllmError(f"{stage.gpus} processes need a device: cpu or cuda")
     arguments: dict[str, Any] = {
         "model": str(model_dir),
         "model_type": model_type,
@@ -83,19 +86,12 @@ def build(
         # A pretraining template has no system turn, and ms-swift refuses even an empty one.
         "system": None if kind == "pt" else system,
         "check_model": False,
-        "dataset": [str(path) for path in train_files],
-        "val_dataset": [_first_rows(path, stage.eval_rows) for path in val_files],
-        "split_dataset_ratio": 0,
-        # A row that cannot be encoded ends the training at its start. Otherwise ms-swift drops it with exit code 0, or
-        # trains on another one in its place.
-        "strict": True,
-        "load_from_cache_file": False,
+        **data_arguments(stage, train_files, val_files, tokenised),
         "output_dir": str(output_dir),
         "add_version": False,
         "create_checkpoint_symlink": False,
         "save_only_model": False,
         "resume_from_checkpoint": str(resume_from) if resume_from else None,
-        "data_seed": stage.seed,
         "report_to": "none",
         # Otherwise a loss that is no number is logged as the mean of those before it.
         "logging_nan_inf_filter": False,
@@ -108,11 +104,56 @@ def build(
         **stage.extra,
     }
     launcher: tuple[str, ...] = (sys.executable, "-m")
-    if processes > 1 or stage.deepspeed:
+    if needs_launcher(stage):
         # Standalone: it finds a free port, so that jobs beside each other do not meet.
-        launcher += ("torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m")
-    argv = (*launcher, f"swift.cli.{kind}", *_flags(arguments))
+        launcher += ("torch.distributed.run", "--standalone", "--nproc_per_node", str(stage.gpus), "-m")
+    argv = (*launcher, f"swift.cli.{kind}", *flags(arguments))
     return Command(argv, process_environment(output_dir.parent / "cache"))
+
+
+def data_arguments(
+    stage: StageRecipe, train_files: Sequence[Path], val_files: Sequence[Path], tokenised: Path | None = None
+) -> dict[str, Any]:
+    """Which rows ms-swift takes, and in which order."""
+    rows: dict[str, Any] = {
+        "dataset": _even_shares(train_files, stage.gpus),
+        "val_dataset": [_first_rows(path, stage.eval_rows) for path in val_files],
+    }
+    if tokenised:
+        rows = {"cached_dataset": str(tokenised / "train"), "cached_val_dataset": str(tokenised / "val")}
+    return {
+        **rows,
+        "split_dataset_ratio": 0,
+        # A row that cannot be encoded ends the training at its start. Otherwise ms-swift drops it with exit code 0, or
+        # trains on another one in its place.
+        "strict": True,
+        # In the folder of this stage, which is cleared when settings or rows change: a resumed training reads it again.
+        "load_from_cache_file": True,
+        "data_seed": stage.seed,
+    }
+
+
+def needs_launcher(stage: StageRecipe) -> bool:
+    """Whether a stage is trained under torchrun."""
+    return stage.gpus > 1 or stage.deepspeed is not None
+
+
+def rows_repeated(rows: int, gpus: int) -> int:
+    """How many rows are trained on twice in a pass, so that each GPU gets as many as the others.
+
+    ms-swift gives each of N ranks ``rows // N``, and never touches the rest.
+    """
+    return -rows % gpus
+
+
+def _even_shares(files: Sequence[Path], gpus: int) -> list[str]:
+    names = [str(path) for path in files]
+    counts = [count_lines(path) for path in files]
+    if again := rows_repeated(sum(counts), gpus):
+        # ms-swift draws some rows of path#N again where N is more than there are; the largest set has enough of them.
+        largest = counts.index(max(counts))
+        names[largest] += f"#{counts[largest] + again}"
+    return names
 
 
 def rows_scored(path: Path, eval_rows: int) -> int:
@@ -146,7 +187,7 @@ def _stage_arguments(stage: StageRecipe) -> dict[str, Any]:
     return values
 
 
-def _flags(arguments: Mapping[str, Scalar | list[Scalar] | None]) -> list[str]:
+def flags(arguments: Mapping[str, Scalar | list[Scalar] | None]) -> list[str]:
     """Arguments as flags. One without a value is left out: ms-swift reads null as the word None."""
     flags: list[str] = []
     for name, value in arguments.items():

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.swift.arguments import is_installed, known_arguments
+from medllm_ops.swift.arguments import known_arguments
+from medllm_ops.swift.installed import is_installed
 from medllm_ops.swift.parameters_2024 import SUCCESSORS
 from medllm_ops.swift.recipe import OWNED_BY_THE_CHAIN, PreferenceRecipe, Recipe, StageRecipe, is_ours
 

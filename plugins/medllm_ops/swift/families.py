@@ -2,32 +2,23 @@
 
 Three things decide: what ms-swift itself requires of a model type, whether transformers has the class, and whether a
 tiny twin was trained with just these versions (``trained.json``, written by the slow tests).
-
-``python -m medllm_ops.swift.families RESULT`` reads ms-swift's registry; it is a process of its own, and run once a
-version.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import file_hash, read_json, write_json
-from medllm_ops.home import home
-from medllm_ops.models.families import FILE, Member, known_member, members
-from medllm_ops.swift.environment import process_environment
+from medllm_ops.files import read_json, write_json
+from medllm_ops.models.families import FILE, Member, known_member
+from medllm_ops.models.resolve import RANDOM, is_made_here
+from medllm_ops.swift.installed import installed, is_installed
 from medllm_ops.swift.recipe import Recipe
 
 RESULTS = FILE.with_name("trained.json")
@@ -67,7 +58,7 @@ def standing(member: Member) -> Standing:
 
     :raises MedllmError: if ms-swift is installed and cannot be imported.
     """
-    if importlib.util.find_spec("swift") is None:
+    if not is_installed():
         return Standing(Status.UNKNOWN, "ms-swift is not installed here")
     swift = importlib.metadata.version("ms-swift")
     known = registry()
@@ -75,8 +66,8 @@ def standing(member: Member) -> Standing:
     if kind is None:
         return Standing(Status.UNSUPPORTED, f"ms-swift {swift} has no model type {member.model_type}")
     requires = next((kind["requires"][model] for model in member.models if model in kind["requires"]), kind["general"])
-    if unmet := [sentence for text in requires if (sentence := unmet_requirement(text))]:
-        return Standing(Status.OTHER_ENVIRONMENT, f"ms-swift asks for {', '.join(unmet)}")
+    if unmet := [sentence for text in (*requires, *member.requires) if (sentence := unmet_requirement(text))]:
+        return Standing(Status.OTHER_ENVIRONMENT, f"it needs {', '.join(unmet)}")
     if not member.remote_code and member.architecture not in known["classes"]:
         return Standing(
             Status.UNSUPPORTED,
@@ -107,12 +98,13 @@ def check_family(recipe: Recipe, model: str | None = None) -> Standing | None:
     :return: how the model stands, or None if no family has it.
     :raises MedllmError: with the reason, for models that need another environment or are not supported.
     """
-    member = known_member(model or recipe.model, recipe.model_type, recipe.template)
+    name = (model or recipe.model).removeprefix(RANDOM)
+    member = None if is_made_here(name) else known_member(name, recipe.model_type, recipe.template)
     if member is None:
         return None
     found = standing(member)
     if found.refused:
-        raise MedllmError(f"{model or recipe.model} {found.status.value}: {found.reason}")
+        raise MedllmError(f"{name} {found.status.value}: {found.reason}")
     return found
 
 
@@ -138,53 +130,9 @@ def record(key: str, result: dict[str, Any]) -> None:
     write_json(RESULTS, dict(sorted((results_by_key() | {key: result}).items())))
 
 
-@cache
 def registry() -> dict[str, Any]:
-    """What ms-swift knows of the families' model types, and which of their classes transformers has; cached on disk.
+    """What ms-swift knows of the families' model types, and which of their classes transformers has.
 
-    :raises MedllmError: if ms-swift cannot be imported.
+    :raises MedllmError: if ms-swift is not installed or cannot be imported.
     """
-    names = "_".join(importlib.metadata.version(name) for name in ("ms-swift", "transformers"))
-    path = home() / "cache" / f"swift_models_{names}_{file_hash(FILE)[:8]}.json"
-    if not path.is_file():
-        command = [sys.executable, "-m", "medllm_ops.swift.families", str(path)]
-        environment = {**os.environ, **process_environment(path.parent)}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        if done.returncode != 0:
-            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise MedllmError(f"ms-swift {importlib.metadata.version('ms-swift')} cannot be imported: {reason}")
-    return dict(read_json(path))
-
-
-def _read_registry() -> dict[str, Any]:
-    import transformers
-    from swift.model import MODEL_MAPPING
-    from swift.template import TEMPLATE_MAPPING
-
-    types = {}
-    for name in {member.model_type for member in members()} & set(MODEL_MAPPING):
-        meta = MODEL_MAPPING[name]
-        templates, requires = {}, {}
-        for group in meta.model_groups:
-            for model in group.models:
-                for name_there in filter(None, (model.ms_model_id, model.hf_model_id)):
-                    templates[name_there] = group.template or meta.template
-                    requires[name_there] = meta.requires if group.requires is None else group.requires
-        types[name] = {
-            "architectures": meta.architectures,
-            "general": meta.requires,
-            "requires": requires,
-            "templates": templates,
-        }
-    names = {template for meta in MODEL_MAPPING.values() for template in meta.candidate_templates}
-    classes = sorted({each.architecture for each in members() if hasattr(transformers, each.architecture)})
-    return {
-        "types": types,
-        "classes": classes,
-        "model_types": sorted(MODEL_MAPPING),
-        "templates": sorted(names | set(TEMPLATE_MAPPING)),
-    }
-
-
-if __name__ == "__main__":
-    write_json(Path(sys.argv[1]), _read_registry())
+    return dict(installed()["models"])

@@ -7,87 +7,33 @@ The whole merge can run as one job, so that it is found again, or repeated, as a
 
 from __future__ import annotations
 
-import contextlib
-import json
-import math
 import os
 import shutil
-import signal
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
-
-import psutil
+from typing import Any, TypeAlias
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import file_hash, read_json, text_hash, to_json_line, write_json
 from medllm_ops.models.resolve import refuse_remote_code
+from medllm_ops.swift import zero
 from medllm_ops.swift.environment import process_environment
+from medllm_ops.swift.merge_request import (
+    PROOF_FILE,
+    DType,
+    MergeRequest,
+    MergeResult,
+    base_dtype,
+    existing_proof,
+    file_sizes,
+    run_request,
+)
 
-PROOF_FILE = "merge.json"
-DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
 # Runs a command with these variables added to the environment, its output appended to a log; returns the exit code.
 Runner: TypeAlias = Callable[[list[str], Mapping[str, str], Path], int]
-
-_DTYPES: dict[str, DType] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MergeRequest:
-    """What to merge into what.
-
-    :param stage: the stage that trained the adapter; for the report.
-    :param base: model folder, unquantised safetensors.
-    :param adapter: LoRA checkpoint folder.
-    :param out: the merged model's folder.
-    :param logs: folder for the logs of ``swift export`` and the proof.
-    :param model_type: ms-swift's family, for folders whose name does not tell it (``qwen2``, ``llama``).
-    :param template: ms-swift's template type.
-    :param dtype: of the merged weights; None means the base's own. (swift alone would take the dtype of training,
-        and so turn a bfloat16 model that was trained in float32 into a float32 one.)
-    :param device: where to merge and to compute the logits of the proof.
-    :param trust_remote_code: needed where the base brings its own modelling code; ms-swift always executes such
-        code, so without it a base that brings some is refused.
-    """
-
-    stage: str
-    base: Path
-    adapter: Path
-    out: Path
-    logs: Path
-    model_type: str | None = None
-    template: str | None = None
-    dtype: DType | None = None
-    device: Literal["cpu", "cuda"] = "cpu"
-    max_shard_size: str = "5GB"
-    trust_remote_code: bool = False
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> MergeRequest:
-        """Make a request from JSON values, as :meth:`to_row` gives them."""
-        paths = {name: Path(row[name]).absolute() for name in ("base", "adapter", "out", "logs")}
-        return cls(**{**row, **paths})
-
-    def to_row(self) -> dict[str, Any]:
-        """The request as JSON values."""
-        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
-
-
-@dataclass(frozen=True, slots=True)
-class MergeResult:
-    """A merged and proven model.
-
-    :param proof: what ``merge.json`` in the folder says.
-    :param reused: True if it had been there before.
-    """
-
-    folder: Path
-    proof: dict[str, Any]
-    reused: bool
 
 
 def run_process(argv: list[str], environment: Mapping[str, str], log: Path) -> int:
@@ -112,16 +58,18 @@ def merge(request: MergeRequest, runner: Runner = run_process) -> MergeResult:
     _check_inputs(request)
     dtype = request.dtype or base_dtype(request.base)
     inputs = input_hashes(request, dtype)
-    if (proof := _existing(request.out, inputs)) is not None:
+    if (proof := existing_proof(request.out, inputs)) is not None:
         return MergeResult(request.out, proof, reused=True)
     part = request.out.with_name(f".{request.out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.parent.mkdir(parents=True, exist_ok=True)
     request.logs.mkdir(parents=True, exist_ok=True)
     try:
-        _export(request, part, dtype, runner)
-        proof = _prove(request, part, dtype, runner)
-        proof |= {"inputs": inputs, "files": _sizes(part)}
+        with zero.whole_weights(request.adapter, request.logs / "consolidated") as adapter:
+            whole = replace(request, adapter=adapter)
+            _export(whole, part, dtype, runner)
+            proof = _prove(whole, part, dtype, runner)
+        proof |= {"adapter": str(request.adapter), "inputs": inputs, "files": file_sizes(part)}
         write_json(part / PROOF_FILE, proof)
         _put_in_place(part, request.out)
     finally:
@@ -171,41 +119,14 @@ def proof_command(request: MergeRequest, part: Path, dtype: DType, out: Path) ->
     return argv, process_environment(request.logs / "cache")
 
 
-def base_dtype(base: Path) -> DType:
-    """The dtype of most of the weights on disk, read from the headers; the config may say otherwise.
-
-    :raises MedllmError: if the weights are missing, unreadable or quantised.
-    """
-    elements: dict[str, int] = {}
-    for file in sorted(base.glob("*.safetensors")):
-        for tensor in _read_header(file).values():
-            elements[tensor["dtype"]] = elements.get(tensor["dtype"], 0) + math.prod(tensor["shape"])
-    if not elements:
-        raise MedllmError(f"model folder {base} has no weights in the safetensors format, so no merge can be proven")
-    name = max(elements, key=lambda each: elements[each])
-    if name not in _DTYPES:
-        raise MedllmError(f"the weights of {base} are {name}: merge into the unquantised model instead")
-    return _DTYPES[name]
-
-
-def _read_header(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file: 8 bytes of length, then JSON."""
-    with path.open("rb") as file:
-        try:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header: dict[str, Any] = json.loads(file.read(min(length, path.stat().st_size)))
-        except (struct.error, ValueError) as error:
-            raise MedllmError(f"{path} is no safetensors file, or was cut off: fetch the model again") from error
-    header.pop("__metadata__", None)
-    return header
-
-
 def input_hashes(request: MergeRequest, dtype: DType) -> dict[str, str]:
     """Hashes of everything that the merged model depends on."""
     settings = [dtype, request.max_shard_size, request.model_type, request.template]
     return {
         "base": _hash_files(request.base, ("config.json", "tokenizer*", "*.jinja", "*.safetensors")),
-        "adapter": _hash_files(request.adapter, ("adapter_config.json", "*.safetensors")),
+        "adapter": _hash_files(
+            request.adapter, ("adapter_config.json", "*.safetensors", *zero.sources(request.adapter))
+        ),
         "settings": text_hash(to_json_line(settings).decode()),
     }
 
@@ -224,21 +145,6 @@ def _check_inputs(request: MergeRequest) -> None:
         raise MedllmError(f"cannot merge: {request.base} is quantised by its config.json; take the unquantised model")
     if not request.trust_remote_code:
         refuse_remote_code(request.base)
-
-
-def _existing(out: Path, inputs: dict[str, str]) -> dict[str, Any] | None:
-    """The proof of an existing folder, if it is whole and made from these inputs."""
-    if not out.exists():
-        return None
-    if not (out / PROOF_FILE).is_file():
-        raise MedllmError(f"cannot merge into {out}: it exists, but was not made by a merge; move it away")
-    proof: dict[str, Any] = read_json(out / PROOF_FILE)
-    same = proof.get("passed") and proof.get("inputs") == inputs and proof.get("files") == _sizes(out)
-    return proof if same else None
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    return {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.name != PROOF_FILE}
 
 
 def _export(request: MergeRequest, part: Path, dtype: DType, runner: Runner) -> None:
@@ -286,30 +192,5 @@ def _put_in_place(part: Path, out: Path) -> None:
     shutil.rmtree(old)
 
 
-def _end_children_and_leave(number: int, frame: object) -> None:
-    """End what runs below this process, then leave through the finally clauses, which remove what was written.
-
-    subprocess alone would miss a child that was forked the moment before.
-    """
-    children = psutil.Process().children(recursive=True)
-    for child in children:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
-    psutil.wait_procs(children, timeout=10)
-    sys.exit(128 + number)
-
-
-def main(request_file: Path, result_file: Path) -> int:
-    """Merge as a request file says; the result file tells the folder and the proof. Returns the exit code."""
-    signal.signal(signal.SIGTERM, _end_children_and_leave)
-    try:
-        result = merge(MergeRequest.from_row(read_json(request_file)))
-    except MedllmError as error:
-        print(error, file=sys.stderr)
-        return 1
-    write_json(result_file, {"folder": str(result.folder), "reused": result.reused, "proof": result.proof})
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(run_request(merge, sys.argv[1:]))

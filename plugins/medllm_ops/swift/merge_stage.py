@@ -11,7 +11,8 @@ from medllm_ops.compute.job import Job, Place, job_id
 from medllm_ops.files import file_hash, read_json, text_hash, to_json_line, write_json
 from medllm_ops.models.resolve import check_remote_code
 from medllm_ops.swift.adopt import is_full_checkpoint
-from medllm_ops.swift.merge import MergeRequest, base_dtype, input_hashes
+from medllm_ops.swift.merge import input_hashes
+from medllm_ops.swift.merge_request import MergeRequest, base_dtype
 from medllm_ops.swift.recipe import load_recipe
 
 

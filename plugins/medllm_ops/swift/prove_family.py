@@ -21,7 +21,8 @@ from medllm_ops.errors import MedllmError
 from medllm_ops.files import write_json_lines
 from medllm_ops.models.families import Member, find_member
 from medllm_ops.swift.families import record, versions
-from medllm_ops.swift.merge import MergeRequest, merge
+from medllm_ops.swift.merge import merge
+from medllm_ops.swift.merge_request import MergeRequest
 from medllm_ops.swift.recipe import StageRecipe
 from medllm_ops.swift.request import TrainRequest
 from medllm_ops.swift.train import train

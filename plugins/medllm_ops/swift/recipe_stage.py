@@ -74,6 +74,20 @@ class StageRecipe(BaseModel):
     deepspeed: str | None = setting(
         None, "a name or a path", "zero0 to zero3, zero2_offload, zero3_offload, or a file's absolute path."
     )
+    gpus: int = setting(
+        1,
+        "GPUs of one host",
+        "Ours: GPUs that train the stage, a process each; a step takes rows of all of them.",
+        ge=1,
+        le=64,
+        ours=True,
+    )
+    tokenise_first: bool | None = setting(
+        None,
+        "true or false",
+        "Ours: make the rows ready once, before the ranks of any attempt start; left out: where there are several.",
+        ours=True,
+    )
     checkpoint: Literal["best", "last"] = setting("last", "a name", "Ours: which checkpoint is merged.", ours=True)
     eval_rows: int = setting(
         0, "rows", "Ours: validation rows of each set scored on the way, the first ones; 0: all.", ge=0, ours=True
@@ -140,6 +154,11 @@ class StageRecipe(BaseModel):
         if extra.get("lora_dtype", "float32") not in ("float16", "bfloat16", "float32"):
             raise ValueError(f"lora_dtype: {SUCCESSORS['lora_dtype']}")
         return extra
+
+    @property
+    def rows_a_step(self) -> int:
+        """Rows of one optimizer step, over all GPUs."""
+        return self.gpus * self.per_device_train_batch_size * self.gradient_accumulation_steps
 
     @model_validator(mode="after")
     def _agree(self) -> StageRecipe:

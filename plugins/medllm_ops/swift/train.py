@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from medllm_ops.errors import MedllmError
 from medllm_ops.files import count_lines, read_json, write_json
 from medllm_ops.models.resolve import check_remote_code
 from medllm_ops.swift.attempts import read_attempts
-from medllm_ops.swift.command import parse_kept_rows, parse_logged_rows, rows_scored
+from medllm_ops.swift.command import parse_kept_rows, parse_logged_rows, rows_repeated, rows_scored
 from medllm_ops.swift.environment import process_environment
 from medllm_ops.swift.progress import Progress, read_end, read_progress
 from medllm_ops.swift.recipe import load_recipe
@@ -72,8 +72,7 @@ class Training:
         if self.job is None:
             assert self.result is not None
             return self.result
-        first_step = attempts[-1].first_step if (attempts := read_attempts(self.request)) else 0
-        place.wait(self.job, _Watch(self.request, on_progress, first_step))
+        place.wait(self.job, _Watch(self.request, on_progress))
         try:
             result = _verify(self.request, self.job, self.rows, self.val_rows)
         except MedllmError:
@@ -104,7 +103,7 @@ def begin(request: TrainRequest, place: Place) -> Training:
         write_json(directory / REQUEST_FILE, request.to_row())
     argv = (sys.executable, "-m", "medllm_ops.swift.attempts", str(directory / REQUEST_FILE))
     environment = process_environment(request.directory / "cache")
-    job = place.submit(Job(job_id(directory), key, argv, directory, environment, gpus=1))
+    job = place.submit(Job(job_id(directory), key, argv, directory, environment, gpus=request.recipe.gpus))
     return Training(request, rows, val_rows, job)
 
 
@@ -176,6 +175,11 @@ def _count_rows(request: TrainRequest) -> tuple[int, int]:
         raise MedllmError(
             f"stage {request.stage}: {rows} rows for training and {val_rows} for validation; both must have some"
         )
+    if min(rows, val_rows) < (gpus := request.recipe.gpus):
+        raise MedllmError(
+            f"stage {request.stage}: {rows} rows for training and {val_rows} for validation are fewer than its {gpus} "
+            "GPUs: lower gpus in the recipe"
+        )
     return rows, val_rows
 
 
@@ -190,17 +194,19 @@ def _start_clean_unless_same(request: TrainRequest, key: str) -> None:
 
 
 class _Watch:
-    """Tells the progress of a training from ``first_step`` on, when it moves and at most every few seconds."""
+    """Tells the progress of a training when it moves and at most every few seconds.
 
-    def __init__(self, request: TrainRequest, on_progress: Callable[[Progress], Any] | None, first_step: int) -> None:
-        recipe = request.recipe
+    The pace is that of the steps which it has seen made: its job may have run for hours before it was found again.
+    """
+
+    def __init__(self, request: TrainRequest, on_progress: Callable[[Progress], Any] | None) -> None:
         self._output_dir = request.output_dir
-        self._rows_per_step = recipe.per_device_train_batch_size * (recipe.gradient_accumulation_steps or 1)
+        self._rows_per_step = request.recipe.rows_a_step
         self._stage = request.stage
         self._tell = on_progress or self._log
         self._started = time.monotonic()
-        self._first_step = first_step
         self._told_step, self._told_at = _logged_step(request), 0.0
+        self._first_step, self._since = -1, 0.0
 
     @property
     def seconds(self) -> float:
@@ -209,9 +215,13 @@ class _Watch:
     def __call__(self) -> None:
         if self.seconds - self._told_at < (LOG_SECONDS if self._tell == self._log else 1.0):
             return
-        progress = read_progress(self._output_dir, self._rows_per_step, self.seconds, self._first_step)
+        now = self.seconds
+        progress = read_progress(self._output_dir, self._rows_per_step, now - self._since, self._first_step)
         if progress and progress.step != self._told_step:
-            self._told_step, self._told_at = progress.step, self.seconds
+            if self._first_step < 0 or progress.step < self._first_step:
+                self._first_step, self._since = progress.step, now
+                progress = replace(progress, seconds=0.0, rows_per_second=None, first_step=progress.step)
+            self._told_step, self._told_at = progress.step, now
             self._tell(progress)
 
     def _log(self, progress: Progress) -> None:
@@ -233,14 +243,14 @@ def _verify(request: TrainRequest, job: Job, rows: int, val_rows: int) -> TrainR
         kept = parse_logged_rows(job.log.read_text(encoding="utf-8", errors="replace"))
     else:
         kept = parse_kept_rows(end.summary)
-    if kept != (rows, val_rows):
+    if kept != (rows + rows_repeated(rows, request.recipe.gpus), val_rows):
         raise MedllmError(f"{name}: ms-swift kept {kept} rows (train, val) of the {(rows, val_rows)} it was given")
     checkpoint = end.best_checkpoint if request.recipe.checkpoint == "best" else end.last_checkpoint
     if checkpoint is None or not checkpoint.is_dir():
         raise MedllmError(f"{name}: no {request.recipe.checkpoint} checkpoint in {request.output_dir}")
     attempts = read_attempts(request)
     last = attempts[-1]
-    seen = (end.step - last.first_step) * last.batch * last.accumulation
+    seen = (end.step - last.first_step) * last.batch * last.accumulation * request.recipe.gpus
     return TrainResult(
         key=job.key,
         stage=request.stage,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,7 +88,6 @@ def test_a_bracket_that_is_never_closed_protects_nothing() -> None:
 @given(st.lists(LETTERS, min_size=2, max_size=12).map("".join))
 @settings(deadline=None)
 def test_what_is_seen_as_one_character_is_one(text: str) -> None:
-    regex = pytest.importorskip("regex")
     ends = {match.end() for match in regex.finditer(r"\X", text)}
     found = {place for place in range(1, len(text)) if not joined(text, place)}
     # A joiner and a mark that join nothing are left where they are, too.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.swift.arguments import known_arguments
 from medllm_ops.swift.check import check_recipe
-from medllm_ops.swift.families import registry
 from medllm_ops.swift.migrate.migrate import Migrated, migrate, migrate_files
 from medllm_ops.swift.parameters_2024 import SUCCESSORS
 from medllm_ops.swift.recipe import load_recipe, read_recipe
+
+pytestmark = pytest.mark.usefixtures("asked_once")
 
 SCRIPTS = Path(__file__).with_name("scripts")
 PYTHON = ("pretrain.py", "merge.py", "finetune.py", "identity.py", "app.py")
@@ -63,18 +62,6 @@ FILES = st.one_of(
     st.binary().map(lambda raw: raw.decode("latin-1")),
 )
 ANYTHING = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _asked_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """ms-swift tells its names once for all of these tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MEDLLM_HOME", str(tmp_path_factory.mktemp("home")))
-        known_arguments.cache_clear()
-        registry.cache_clear()
-        yield
-        known_arguments.cache_clear()
-        registry.cache_clear()
 
 
 def of(*names: str) -> Migrated:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import socket
 from pathlib import Path
 
@@ -13,7 +14,14 @@ from medllm_ops.compute.spool import Spool
 from medllm_ops.curation.settings import LicenceSettings
 from medllm_ops.swift.preflight import checks
 from medllm_ops.swift.preflight.cards import find_card
-from medllm_ops.swift.preflight.checks import device_problems, disk_problem, gpus_free, licence_findings, port_problem
+from medllm_ops.swift.preflight.checks import (
+    device_problems,
+    disk_problem,
+    gpus_free,
+    licence_findings,
+    package_problems,
+    port_problem,
+)
 from medllm_ops.swift.recipe import StageRecipe
 
 GPUS = [Slot("gpu-0", "uuid-0", "Tesla T4", 15_360, 10), Slot("gpu-1", "uuid-1", "NVIDIA L4", 23_034, 10)]
@@ -39,6 +47,15 @@ def test_gpus_that_are_held_or_busy_are_named(monkeypatch: pytest.MonkeyPatch) -
     _, (warning,) = gpus_free(1)
     assert "0 free" in warning
     assert "gpu-1 by pid 7" in warning
+
+
+def test_declared_slots_are_counted_like_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDLLM_HOME", str(tmp_path))
+    monkeypatch.setenv("MEDLLM_SLOTS", "2")
+    monkeypatch.setattr(gpus.shutil, "which", lambda name: None)
+    assert gpus_free(2) == ([], [])
+    (problem,), _ = gpus_free(3)
+    assert "3 GPUs are wanted, and MEDLLM_SLOTS declares 2" in problem
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -88,3 +105,35 @@ def test_licences_that_are_denied_stop_and_unknown_ones_are_told() -> None:
     assert not problems
     assert warnings == [next(text for text in warnings if "mine (2 rows)" in text)]
     assert licence_findings(sources, LicenceSettings(deny=("*",)), used=["absent"]) == ([], [])
+
+
+def test_few_bits_need_a_gpu_unless_their_library_has_kernels_for_processors() -> None:
+    few = StageRecipe(max_steps=1, quant_method="bnb", quant_bits=4)
+    assert device_problems("sft", few, "bfloat16", None) == []
+    (told,) = device_problems("sft", few.model_copy(update={"quant_method": "eetq"}), "bfloat16", None)
+    assert told == "stages.sft.quant_method eetq: that needs a GPU, and there is none here: leave it out"
+
+
+def test_a_package_that_a_setting_needs_and_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = StageRecipe(
+        max_steps=1,
+        quant_method="bnb",
+        quant_bits=4,
+        attn_impl="flash_attn",
+        deepspeed="zero2",
+        extra={"use_liger_kernel": True},
+    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    told = package_problems("sft", stage, find_card("L4"))
+    assert [text.partition(" is not")[0].rpartition(" ")[2] for text in told] == [
+        "bitsandbytes",
+        "deepspeed",
+        "flash-attn",
+        "liger-kernel",
+    ]
+    assert told[0] == (
+        "stages.sft.quant_method bnb: bitsandbytes is not installed here: pip install bitsandbytes, or leave it out"
+    )
+    # Without a GPU, the last two are refused for that.
+    assert len(package_problems("sft", stage, None)) == 2
+    assert package_problems("sft", StageRecipe(max_steps=1), find_card("L4")) == []

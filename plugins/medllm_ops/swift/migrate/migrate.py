@@ -11,8 +11,8 @@ from typing import Any
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import write_whole
 from medllm_ops.models.families import Member, known_member, model_of_2024
-from medllm_ops.swift.arguments import is_installed
 from medllm_ops.swift.families import registry
+from medllm_ops.swift.installed import is_installed
 from medllm_ops.swift.migrate import rules
 from medllm_ops.swift.migrate.calls import Argument, Call, Script
 from medllm_ops.swift.migrate.python_script import read_python

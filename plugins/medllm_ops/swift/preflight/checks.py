@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import socket
 from collections.abc import Collection, Mapping
@@ -22,6 +23,13 @@ from medllm_ops.swift.preflight.memory import GIBI
 from medllm_ops.swift.recipe import StageRecipe
 
 LOOPBACK = "127.0.0.1"
+# The module of each library that packs weights, and what to install for it.
+_QUANTISERS = {
+    "bnb": ("bitsandbytes", "bitsandbytes"),
+    "hqq": ("hqq", "hqq"),
+    "eetq": ("eetq", "eetq"),
+    "quanto": ("optimum", "optimum-quanto"),
+}
 
 
 def host_card() -> Card | None:
@@ -40,8 +48,9 @@ def gpus_free(wanted: int) -> tuple[list[str], list[str]]:
     """
     slots, busy = find_slots(), holders()
     gpus = [slot for slot in slots if slot.device]
-    if gpus and len(gpus) < wanted:
-        return [f"{wanted} GPUs are wanted, and this host has {len(gpus)}: give --gpus {len(gpus)}"], []
+    if len(slots) < wanted:
+        what = f"this host has {len(gpus)}" if gpus else f"MEDLLM_SLOTS declares {len(slots)} without any"
+        return [f"{wanted} GPUs are wanted, and {what}: lower gpus in the recipe, or give other ones"], []
     held = Leases(Spool().folder / "leases").held()
     taken = [f"{slot.name} by job {held[slot.name].job}" for slot in slots if slot.name in held]
     taken += [f"{slot.name} by {', '.join(busy[slot.device])}" for slot in gpus if slot.device and slot.device in busy]
@@ -91,13 +100,36 @@ def device_problems(name: str, stage: StageRecipe, dtype: str | None, card: Card
         return []
     asked = {
         f"attn_impl {stage.attn_impl}": (stage.attn_impl or "").startswith("flash"),
-        f"quant_method {stage.quant_method}": stage.quant_method is not None,
+        # bitsandbytes has kernels for processors; the other libraries have none.
+        f"quant_method {stage.quant_method}": stage.quant_method not in (None, "bnb"),
         "extra.use_liger_kernel true": bool(stage.extra.get("use_liger_kernel")),
     }
     return [
         f"{where}.{what}: that needs a GPU, and there is none here: leave it out"
         for what, is_set in asked.items()
         if is_set
+    ]
+
+
+def package_problems(name: str, stage: StageRecipe, card: Card | None) -> list[str]:
+    """Packages that a stage's settings need on the host that trains, and that are not installed here.
+
+    What needs a GPU anyway is left to :func:`device_problems` where there is none.
+    """
+    where = f"stages.{name}"
+    wanted: dict[str, tuple[str, str] | None] = {
+        f"{where}.quant_method {stage.quant_method}": _QUANTISERS.get(stage.quant_method or ""),
+        f"{where}.deepspeed {stage.deepspeed}": ("deepspeed", "deepspeed") if stage.deepspeed else None,
+    }
+    if card is not None:
+        flash = (stage.attn_impl or "").startswith(("flash_attn", "flash_attention_2"))
+        wanted[f"{where}.attn_impl {stage.attn_impl}"] = ("flash_attn", "flash-attn") if flash else None
+        liger = bool(stage.extra.get("use_liger_kernel"))
+        wanted[f"{where}.extra.use_liger_kernel true"] = ("liger_kernel", "liger-kernel") if liger else None
+    return [
+        f"{what}: {package[1]} is not installed here: pip install {package[1]}, or leave it out"
+        for what, package in wanted.items()
+        if package and importlib.util.find_spec(package[0]) is None
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,7 @@ from medllm_ops.home import home
 from medllm_ops.swift.preflight.cards import NOT_VALIDATED, Card, find_card
 from medllm_ops.swift.preflight.checks import gpus_free
 from medllm_ops.swift.preflight.estimate import Target
-from medllm_ops.swift.preflight.preflight import Preflight, add_licences, add_static, host_target
+from medllm_ops.swift.preflight.preflight import Preflight, add_licences, add_static, gpus_of, host_target
 from medllm_ops.swift.preflight.preflight import preflight as look
 from medllm_ops.swift.recipe import read_recipe
 
@@ -30,7 +29,7 @@ def preflight(
     model: Annotated[str | None, typer.Option(help="A model's folder; the recipe's own by default.")] = None,
     gpu: Annotated[str | None, typer.Option(help="A GPU of the table, such as A100-80GB; else this host's.")] = None,
     memory: Annotated[float | None, typer.Option(min=1, help="Memory of one GPU in GiB, in place of its own.")] = None,
-    gpus: Annotated[int, typer.Option(min=1, help="How many of them.")] = 1,
+    gpus: Annotated[int | None, typer.Option(min=1, help="How many of them, in place of the recipe's own.")] = None,
     port: Annotated[list[int] | None, typer.Option(help="A port that must be free; may be repeated.")] = None,
     probe: Annotated[bool, typer.Option(help="Measure a training step of each stage here, for the hours.")] = False,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
@@ -42,14 +41,15 @@ def preflight(
     settings = read_recipe(recipe)
     if probe and dataset is None:
         raise MedllmError("--probe measures batches of a dataset: give --dataset, too")
-    target, notes = _target(gpu, memory, gpus)
-    found = look(settings, target, model=model, dataset=dataset, ports=port or (), folder=home(), measure=probe)
+    target, notes = _target(gpu, memory)
+    ports, folder = port or (), home()
+    found = look(settings, target, model=model, dataset=dataset, ports=ports, folder=folder, measure=probe, gpus=gpus)
     found.add((), notes)
     add_static(found, settings, model)
     if dataset:
         add_licences(found, dataset)
     if target.card and not (gpu or memory):
-        found.add(*gpus_free(gpus))
+        found.add(*gpus_free(gpus or gpus_of(settings)))
     if json:
         typer.echo(orjson.dumps(found.to_row(), option=orjson.OPT_INDENT_2).decode())
     else:
@@ -58,14 +58,13 @@ def preflight(
         raise typer.Exit(EXIT_PROBLEM)
 
 
-def _target(gpu: str | None, memory: float | None, gpus: int) -> tuple[Target, list[str]]:
+def _target(gpu: str | None, memory: float | None) -> tuple[Target, list[str]]:
     if gpu:
         card = find_card(gpu)
-        return Target(card, gpus, memory or card.memory), []
+        return Target(card, memory=memory or card.memory), []
     if memory:
-        return Target(Card("GPU", memory), gpus, memory), ["without --gpu no hours are estimated"]
-    target, notes = host_target()
-    return (replace(target, gpus=gpus) if target.card else target), notes
+        return Target(Card("GPU", memory), memory=memory), ["without --gpu no hours are estimated"]
+    return host_target()
 
 
 def _show(found: Preflight) -> None:

@@ -23,7 +23,7 @@ START_SECONDS = 25.0
 class Target:
     """What a stage is to run on.
 
-    :param card: the GPU; None for this host's processor.
+    :param card: the GPU; None for this host's processor. :param gpus: how many; without a card, processes.
     :param memory: GiB of one device, None if unknown. :param speed: operations a second of one device that were
         measured; None: the table's.
     """
@@ -109,7 +109,10 @@ def estimate(
     steps = steps_of(stage, one_pass)
     passes = steps / one_pass.steps
     work = _work(shape, setup, stage, rows, one_pass, steps)
-    speed = target.speed or (rate(target.card, setup) if target.card else 0.0)
+    # The processes of a host without GPUs share its processor.
+    speed = target.speed or 0.0
+    if target.card:
+        speed = (speed or rate(target.card, setup)) * target.gpus
     return Estimate(
         stage=name,
         setup=setup,
@@ -120,7 +123,7 @@ def estimate(
         computed_tokens=round(one_pass.tokens * passes),
         steps=steps,
         work=work,
-        seconds=START_SECONDS + work.total / speed / target.gpus if speed else None,
+        seconds=START_SECONDS + work.total / speed if speed else None,
         disk=disk(shape, setup, stage, steps, rows.tokens),
     )
 

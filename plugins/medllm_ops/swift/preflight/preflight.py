@@ -13,7 +13,6 @@ from medllm_ops.compute.settings import trainer_mode
 from medllm_ops.curation.settings import LicenceSettings, read_settings
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, write_json
-from medllm_ops.models.resolve import is_made_here
 from medllm_ops.run import Run
 from medllm_ops.swift.check import check_recipe
 from medllm_ops.swift.families import check_family
@@ -25,6 +24,7 @@ from medllm_ops.swift.preflight.checks import (
     host_card,
     host_memory,
     licence_findings,
+    package_problems,
     port_problem,
 )
 from medllm_ops.swift.preflight.estimate import START_SECONDS, Estimate, Target, estimate
@@ -90,6 +90,7 @@ def preflight(
     ports: Collection[int] = (),
     folder: Path | None = None,
     measure: bool = False,
+    gpus: int | None = None,
 ) -> Preflight:
     """Estimate each stage of a recipe and hold it against a target; nothing is fetched or started.
 
@@ -97,11 +98,13 @@ def preflight(
     :param dataset: a frozen dataset; without it only memory is estimated.
     :param ports: what must be free. :param folder: where the run will write; its disk is looked at.
     :param measure: measure a step of each stage in place of the table's rates; needs ``dataset`` and torch.
+    :param gpus: in place of each stage's own number.
     :raises MedllmError: if the model's shape is not known, or the dataset has nothing for a stage.
     """
     name = model or recipe.model
     shape = read_shape(name)
-    device = f"{target.gpus} × {target.card.name}" if target.card else "this host's processor"
+    wanted = gpus or gpus_of(recipe, stages)
+    device = f"{wanted} × {target.card.name}" if target.card else "this host's processor"
     found = Preflight(recipe.name, name, device, target.memory)
     if dataset:
         found.add(changed_files(dataset))
@@ -113,13 +116,14 @@ def preflight(
             found.add((), [f"stages.{stage_name}: {dataset} has no set for it: no steps, disk and hours are estimated"])
         elif dataset:
             rows = read_rows(dataset, stage_name, stage)
-        one = partial(estimate, stage_name, dtype=recipe.torch_dtype, shape=shape, target=target, rows=rows)
+        here = replace(target, gpus=gpus or stage.gpus)
+        one = partial(estimate, stage_name, dtype=recipe.torch_dtype, shape=shape, target=here, rows=rows)
         need = one(stage)
         if measure and rows is not None:
             need = _measured(need, Path(name), stage, recipe.torch_dtype)
         found.estimates.append(need)
         found.add(device_problems(stage_name, stage, recipe.torch_dtype, target.card))
-        found.add(*_memory_findings(stage_name, stage, need, target, one))
+        found.add(*_memory_findings(stage_name, stage, need, here, one))
         found.add((), _notes(stage_name, stage, need, shape))
     found.add([problem for port in ports if (problem := port_problem(port))])
     if folder and dataset and (problem := disk_problem(sum(_disk(each) for each in found.estimates), folder)):
@@ -127,12 +131,16 @@ def preflight(
     return found
 
 
+def gpus_of(recipe: Recipe, stages: Collection[str] | None = None) -> int:
+    """The most GPUs that a stage of a recipe takes, of those that are on."""
+    return max((stage.gpus for name, stage in recipe.stages.items() if stages is None or name in stages), default=1)
+
+
 def add_static(found: Preflight, recipe: Recipe, model: str | None = None) -> None:
     """Hold the recipe against the installed ms-swift, and its model against the families that work here."""
     try:
         found.add((), check_recipe(recipe).notes)
-        if not is_made_here(recipe.model):
-            check_family(recipe, model)
+        check_family(recipe, model)
     except MedllmError as error:
         found.add([str(error)])
 
@@ -157,7 +165,9 @@ def preflight_run(run: Run) -> dict[str, Any]:
     found.add((), notes)
     add_static(found, recipe, str(run.base_model))
     if here:
-        found.add(*gpus_free(target.gpus))
+        found.add(*gpus_free(gpus_of(recipe, parameters.stages)))
+        for name in parameters.stages:
+            found.add(package_problems(name, recipe.stages[name], target.card))
     sources: Mapping[str, Any] = read_json(run.curated / "manifest.json").get("sources", {})
     licences = read_settings(run.curation_file).licences
     allowed = licences.model_copy(update={"allow": (*licences.allow, *parameters.allow_licences)})
@@ -213,7 +223,9 @@ def _memory_findings(
 ) -> tuple[list[str], list[str]]:
     if target.memory is None:
         return [], []
-    total, have = need.memory.gibibytes, target.memory
+    # The processes of a host without GPUs share its memory.
+    at_once = 1 if target.card else target.gpus
+    total, have = need.memory.gibibytes * at_once, target.memory
     whose = "the card has" if target.card else "this host has"
     batch = stage.per_device_train_batch_size
     said = f"stages.{name}: max_length {need.length} with per_device_train_batch_size {batch} needs {total:.1f} GiB"
@@ -222,7 +234,7 @@ def _memory_findings(
         largest = ", ".join(
             f"{part} {size:.1f}" for part, size in parts if part not in ("total", "host") and size >= 0.05
         )
-        told = remedies(stage, one, have)
+        told = remedies(stage, one, have / at_once)
         least = f"{smallest(stage, one):.1f} GiB is the least: take a smaller model, or a larger card"
         remedy = f"try {'; or '.join(map(str, told))}" if told else f"nothing makes it fit, {least}"
         sentence = f"{said} ({largest}), {whose} {have:.1f}: {remedy}"

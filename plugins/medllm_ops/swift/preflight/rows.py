@@ -79,7 +79,8 @@ def batches(rows: Rows, stage: StageRecipe, gpus: int) -> Batches:
     else:
         count, longest = rows.count, rows.longest
         tokens = padded(rows.lengths, batch * world if stage.group_by_length else batch, stage.group_by_length)
-    share = max(1, count // world)
+    # Packed sequences that are no whole share are left out; rows are made up to one (command.rows_repeated).
+    share = max(1, count // world if stage.packing else -(-count // world))
     steps = -(-share // batch)
     return Batches(count, max(1, -(-steps // stage.gradient_accumulation_steps)), tokens, longest)
 

@@ -1,0 +1,70 @@
+"""What is refused before anything is fetched or converted."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from medllm_ops.errors import MedllmError
+from medllm_ops.models import resolve
+from medllm_ops.parameters import Parameters
+from medllm_ops.plan import make_plan
+from medllm_ops.run import Run
+from medllm_ops.swift.installed import installed
+
+
+class FetchedError(Exception):
+    """The model was asked for."""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_fetched(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    def fetch(*arguments: object) -> Path:
+        raise FetchedError
+
+    monkeypatch.setattr(resolve, "resolve_model", fetch)
+    monkeypatch.setenv("MEDLLM_HOME", str(tmp_path / "home"))
+    yield
+    assert not (tmp_path / "home" / "runs" / "x" / "plan.json").exists()
+
+
+def plan(tmp_path: Path, *, extra: dict[str, Any] | None = None, **values: Any) -> None:
+    stage = {"max_steps": 1, "extra": extra or {}}
+    recipe = {"name": "x", "model": "tiny-random-qwen2", "stages": {"sft": stage}, **values}
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    parameters = {"recipe": str(tmp_path / "x.yaml"), "pretrain": False, "self_cognition": False}
+    make_plan(Run.create("x", Parameters.check(parameters)))
+
+
+def test_a_model_that_needs_another_environment_is_not_fetched(tmp_path: Path) -> None:
+    with pytest.raises(
+        MedllmError, match=r"^ZhipuAI/chatglm3-6b needs another environment: it needs transformers<4\.42"
+    ):
+        plan(tmp_path, model="ZhipuAI/chatglm3-6b")
+    with pytest.raises(FetchedError):
+        plan(tmp_path, model="Qwen/Qwen3-4B")
+
+
+def test_what_ms_swift_would_refuse_is_refused_first(tmp_path: Path) -> None:
+    with pytest.raises(MedllmError, match=r"stages\.sft: .* use_ligr_kernel \(did you mean use_liger_kernel"):
+        plan(tmp_path, extra={"use_ligr_kernel": True})
+    with pytest.raises(MedllmError, match="ms-swift knows no template qwen9"):
+        plan(tmp_path, template="qwen9")
+
+
+def test_where_ms_swift_is_not_installed_nothing_is_known_and_nothing_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "swift" else find_spec(name))
+    installed.cache_clear()
+    with pytest.raises(FetchedError):
+        plan(tmp_path, model="ZhipuAI/chatglm3-6b")
+    assert not (tmp_path / "home" / "cache").exists()
