@@ -127,6 +127,8 @@ def data_arguments(
         # A row that cannot be encoded ends the training at its start. Otherwise ms-swift drops it with exit code 0, or
         # trains on another one in its place.
         "strict": True,
+        # A model for images would tokenise each row when its turn comes, and nothing would say how many were kept.
+        "lazy_tokenize": False,
         # In the folder of this stage, which is cleared when settings or rows change: a resumed training reads it again.
         "load_from_cache_file": True,
         "data_seed": stage.seed,
