@@ -41,7 +41,7 @@ test: install ## Run all tests
 slow: install ## Run the tests that CI has no time for
 	@$(BIN)/python -m pytest -m slow $(PYTEST_OPTIONS)
 
-soak: install ## Kill refreshes again and again; the corpus must be the truth each time
+soak: install ## Kill at random, again and again; what comes out must be right each time
 	@$(BIN)/python -m pytest -m soak -s $(PYTEST_OPTIONS)
 
 lint: install ## ruff, mypy, import-linter

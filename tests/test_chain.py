@@ -151,19 +151,16 @@ def test_pairs_reach_the_dataset_in_the_form_of_the_method(pairs: Path, tmp_path
     assert all(row.keys() == {"id", "messages", extra} for row in rows)
 
 
-def test_a_run_without_pairs_or_without_a_recipe_for_them_is_refused(pairs: Path, tmp_path: Path) -> None:
-    demo = include() / "datasets" / "demo"
+def test_what_a_run_lacks_for_its_alignment_is_named(pairs: Path, tmp_path: Path) -> None:
+    demo, place = include() / "datasets" / "demo", place_for("local")
     recipe = tiny_recipe(tmp_path / "aligned.yaml")
     with pytest.raises(MedllmError, match="stage dpo is on, but none of alpaca has rows for it: switch it off"):
-        chain.plan(start("none", only_alignment(demo, recipe, sources=["alpaca"])), place_for("local"))
+        chain.plan(start("none", only_alignment(demo, recipe, sources=["alpaca"])), place)
     with pytest.raises(MedllmError, match="recipe tiny has no stage dpo: it has pretrain, sft, self_cognition"):
-        chain.plan(start("other", only_alignment(pairs, Path("tiny"))), place_for("local"))
-
-
-def test_sets_of_pairs_that_a_run_lacks_are_named(pairs: Path, tmp_path: Path) -> None:
+        chain.plan(start("other", only_alignment(pairs, Path("tiny"))), place)
     recipe = tiny_recipe(tmp_path / "aligned.yaml", preference_sets=["alpaca"])
     with pytest.raises(MedllmError, match=r"preference_sets names alpaca, and this run has none of them: it has pref"):
-        chain.plan(start("lacking", only_alignment(pairs, recipe)), place_for("local"))
+        chain.plan(start("lacking", only_alignment(pairs, recipe)), place)
     recipe = tiny_recipe(tmp_path / "aligned.yaml", preference_sets=["alpacca"])
     with pytest.raises(MedllmError, match="there is no source 'alpacca'; did you mean alpaca"):
-        chain.plan(start("unknown", only_alignment(pairs, recipe)), place_for("local"))
+        chain.plan(start("unknown", only_alignment(pairs, recipe)), place)

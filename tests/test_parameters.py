@@ -16,7 +16,7 @@ from medllm_ops.parameters import Parameters
         ({"num_train_epochs": 101}, "num_train_epochs: Input should be less than or equal to 100 (got 101)"),
         ({"max_steps": "many"}, "max_steps: Input should be a valid integer"),
         ({"seed": 2**32}, "seed: Input should be less than 4294967296"),
-        ({"where": "the moon"}, "where: Input should be 'local' (got 'the moon')"),
+        ({"where": "the moon"}, "where: Input should be 'local' or 'kubernetes' (got 'the moon')"),
         ({"name_zh": "{{NAME}}"}, "name_zh: Some text on one line, without braces and angle brackets"),
         ({"author_en": "  "}, "author_en: Some text on one line"),
         ({"name_en": "x" * 41}, "name_en: String should have at most 40 characters"),

@@ -44,9 +44,7 @@ def plan(tmp_path: Path, *, extra: dict[str, Any] | None = None, **values: Any) 
 
 
 def test_a_model_that_needs_another_environment_is_not_fetched(tmp_path: Path) -> None:
-    with pytest.raises(
-        MedllmError, match=r"^ZhipuAI/chatglm3-6b needs another environment: it needs transformers<4\.42"
-    ):
+    with pytest.raises(MedllmError, match=r"^ZhipuAI/chatglm3-6b needs another environment: one with tr.*<4\.42"):
         plan(tmp_path, model="ZhipuAI/chatglm3-6b")
     with pytest.raises(FetchedError):
         plan(tmp_path, model="Qwen/Qwen3-4B")

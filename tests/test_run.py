@@ -118,3 +118,16 @@ def test_timings_tell_how_each_task_ended_the_last_time() -> None:
         raise KeyError
     rows = read_json(run.directory / "timings.json")
     assert [(row["task"], row["state"]) for row in rows] == [("split", "success"), ("convert", "failed")]
+
+
+def test_the_link_to_a_dataset_outlives_a_move_of_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDLLM_HOME", str(tmp_path / "old"))
+    run = Run.create("one", Parameters())
+    (tmp_path / "old" / "datasets" / "med" / "1").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    run.take_dataset(tmp_path / "elsewhere")
+    assert run.curated.readlink() == tmp_path / "elsewhere"
+    run.take_dataset(tmp_path / "old" / "datasets" / "med" / "1")
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = tmp_path / "new" / "runs" / "one" / "curated"
+    assert moved.resolve() == tmp_path / "new" / "datasets" / "med" / "1"

@@ -15,7 +15,7 @@ from typing import Any
 from medllm_ops.compute.job import Place
 from medllm_ops.compute.places import place_for
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import link_to, read_json
+from medllm_ops.files import read_json
 from medllm_ops.parameters import STAGES, Parameters, Stage
 from medllm_ops.run import Run
 
@@ -72,9 +72,9 @@ def curate(run: Run, place: Place) -> dict[str, Any]:
             workers=cores(),
             allow_licences=run.parameters.allow_licences,
         )
-        link_to(run.curated, built.directory)
+        run.take_dataset(built.directory)
     elif decided["dataset"]:
-        link_to(run.curated, Path(decided["dataset"]))
+        run.take_dataset(Path(decided["dataset"]))
     else:
         files = [run.converted(name) / "records.jsonl" for name in decided["sources"]]
         settings = read_settings(run.curation_file)

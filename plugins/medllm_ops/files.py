@@ -112,8 +112,11 @@ def link_to(link: Path, target: Path) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     remove_parts(link)
     part = _beside(link)
-    part.symlink_to(target)
-    part.replace(link)
+    try:
+        part.symlink_to(target)
+        part.replace(link)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def make_once(out: Path, inputs: Any, make: Callable[[Path], Any]) -> bool:

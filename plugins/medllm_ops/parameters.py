@@ -166,8 +166,10 @@ class Parameters(BaseModel):
     keep_serving: bool = Field(
         default=False, title="Keep serving", description="Leave the endpoint running after the proof."
     )
-    where: Literal["local"] = Field(
-        default="local", title="Where jobs run", description="local: as processes of the worker's own machine."
+    where: Literal["local", "kubernetes"] = Field(
+        default="local",
+        title="Where jobs run",
+        description="local: under the trainer of this machine or run volume; kubernetes: each as a pod of the cluster.",
     )
 
     @field_validator("sources", "evalsets", "allow_licences", mode="before")

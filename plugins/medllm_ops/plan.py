@@ -45,6 +45,10 @@ def make_plan(run: Run) -> dict[str, Any]:
     from medllm_ops.swift.recipe import PreferenceRecipe, load_recipe, override
 
     parameters = run.parameters
+    if parameters.where == "kubernetes":
+        from medllm_ops.compute.kubernetes.settings import read_settings
+
+        read_settings().check_writable(run.directory)
     recipe = load_recipe(parameters.recipe)
     changes = {
         "max_steps": parameters.max_steps or None,

@@ -6,7 +6,7 @@
   transformers, the first one of its family that is stands in, with the attention of that one;
 - how long it takes (:data:`SHORTER`);
 - what only a GPU can do (:data:`ON_A_GPU`, :data:`EXTRA_ON_A_GPU`) is left out: flash attention, what needs it, liger,
-  several GPUs, and DeepSpeed, whose kernels want one.
+  arithmetic in half precision, several GPUs and DeepSpeed, whose kernels want one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SHORTER: dict[str, Any] = {
     "instruction_rows": ROWS,
 }
 ON_A_GPU = ("attn_impl", "packing", "deepspeed", "gpus")
-EXTRA_ON_A_GPU = ("padding_free", "use_liger_kernel")
+EXTRA_ON_A_GPU = ("padding_free", "use_liger_kernel", "bf16", "fp16")
 # SmolLM2 is of none of the six families; its class is Llama's.
 SMOLLM2 = Member(
     model_type="llama",

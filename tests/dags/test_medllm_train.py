@@ -119,16 +119,16 @@ def test_a_run_that_ends_with_an_alignment(airflow: Airflow, medllm_home: Path, 
     write_pairs(tmp_path / "raw" / "sft" / "pairs.jsonl", 80)
     recipe = tiny_recipe(tmp_path / "aligned.yaml")
     parameters = {"raw": str(tmp_path / "raw"), "recipe": str(recipe), "run_name": "aligned", "pretrain": False}
-    done = airflow("dags", "test", "medllm_train", "-c", json.dumps({**parameters, "sft": False}))
+    done = airflow("dags", "test", "medllm_train", "-c", json.dumps(parameters))
     assert done.returncode == 0, done.stdout[-6000:]
     assert left_running(medllm_home) == []
     report = read_json(medllm_home / "runs" / "aligned" / "report.json")
     assert report["passed"]
-    assert [stage["name"] for stage in report["stages"]] == ["self_cognition", "dpo"]
-    assert [merge["stage"] for merge in report["merges"]] == ["self_cognition", "dpo"]
+    assert [stage["name"] for stage in report["stages"]] == ["sft", "self_cognition", "dpo"]
+    assert [merge["stage"] for merge in report["merges"]] == ["sft", "self_cognition", "dpo"]
     assert all(merge["passed"] for merge in report["merges"])
     assert report["model"]["final_stage"] == "dpo"
-    assert set(report["heldout"]["alpaca"]) == {"base", "self_cognition", "final"}
+    assert set(report["heldout"]["alpaca"]) == {"base", "sft", "self_cognition", "final"}
     assert all({"before", "between", "after"} <= answer.keys() for answer in report["identity"]["prompts"])
     preference, aligned = report["preference"], report["stages"][-1]
     assert preference["gates"][0]["passed"]

@@ -5,20 +5,16 @@ Each test kills the same training at start-up, in a step, in a checkpoint and in
 
 from __future__ import annotations
 
+import shutil
 import signal
-import sys
 from collections.abc import Callable
 from itertools import cycle
-from pathlib import Path
 
 import pytest
 
 from faults.test_kills import KILL, TERM, TOLD
 from faults.world import MOMENTS, STEPS, Trial, losses, wait_for
-from medllm_ops.compute.job import Job, JobError, job_id
-from medllm_ops.compute.local import LocalPlace
-from medllm_ops.files import read_json, write_json
-from medllm_ops.swift.attempts import read_attempts
+from medllm_ops.compute.job import JobError
 from medllm_ops.swift.checkpoints import last_whole_checkpoint, step_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -104,50 +100,30 @@ def test_a_training_that_is_killed_behind_its_last_step_is_not_trained_again(
     assert losses(trial.request.output_dir) == pytest.approx(unbroken, abs=TOLERANCE)
 
 
-class TwoRanks(Trial):
-    """The same training by two ranks under torchrun."""
-
-    def submit(self) -> Job:
-        directory = self.request.directory / "job"
-        file = directory / "request.json"
-        write_json(file, self.request.to_row())
-        argv = (sys.executable, str(Path(__file__).with_name("two_ranks.py")), str(file))
-        return LocalPlace().submit(Job(job_id(directory), "two", argv, directory, gpus=1))
-
-    def ends(self) -> int:
-        job = self.job
-        assert job
-        result = wait_for(job.result)
-        return int(result.exit_code)
-
-
-@pytest.fixture
-def ranks(make_trial: Callable[..., Trial]) -> TwoRanks:
-    trial = make_trial("ranks")
-    return TwoRanks(trial.request, trial.freezer)
-
-
 @pytest.mark.parametrize(("role", "first"), [("launcher", TERM), ("swift", KILL)], ids=["launcher", "rank"])
 def test_two_ranks_whose_launcher_or_first_rank_is_killed_end_as_the_unbroken(
-    ranks: TwoRanks, role: str, first: signal.Signals
+    make_trial: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch, role: str, first: signal.Signals
 ) -> None:
-    ranks.submit()
-    assert ranks.ends() == 0
-    assert len(read_json(ranks.request.attempts_file)) == 1
-    unbroken = losses(ranks.request.output_dir)
-    ranks = TwoRanks(ranks.request, ranks.freezer)
-    directory = ranks.request.directory
-    directory.rename(directory.with_name("unbroken"))
+    monkeypatch.setenv("MEDLLM_SLOTS", "2")
+    whole = make_trial("unbroken", gpus=2)
+    whole.start()
+    whole.succeed()
+    unbroken = pytest.approx(losses(whole.request.output_dir), abs=TOLERANCE)
+    trial = make_trial(gpus=2)
     for moment, number in zip(MOMENTS, cycle([TERM, KILL] if first == TERM else [KILL, TERM]), strict=False):
-        ranks.arm(moment)
-        ranks.submit()
-        ranks.wait_frozen()
-        ranks.strike(role, number)
-        assert ranks.ends() == 1
-        ranks.assert_clear()
-        assert read_attempts(ranks.request)[-1].cause in ("killed", "unknown", "network")
-    ranks.submit()
-    assert ranks.ends() == 0
-    ranks.assert_clear()
-    assert read_attempts(ranks.request)[-1].first_step == 4
-    assert losses(ranks.request.output_dir) == pytest.approx(unbroken, abs=TOLERANCE)
+        trial.start_frozen(moment)
+        trial.strike(role, number)
+        outcome = trial.end()
+        trial.assert_clear()
+        if isinstance(outcome, BaseException):
+            assert isinstance(outcome, JobError)
+            assert outcome.cause in ("killed", "unknown")
+        else:
+            # The rank that was left said that it had lost the other: that is cured at once, with a new port.
+            assert outcome.attempts[-2]["cause"] == "network"
+            assert losses(trial.request.output_dir) == unbroken
+            shutil.rmtree(trial.request.directory)
+    trial.start()
+    assert trial.succeed().steps == STEPS
+    trial.assert_clear()
+    assert losses(trial.request.output_dir) == unbroken

@@ -18,7 +18,8 @@ from medllm_ops.compute.job import Job
 from medllm_ops.compute.local import LocalPlace
 from medllm_ops.compute.owner import TaskOwner
 from medllm_ops.operators import listener, watching
-from medllm_ops.operators.watching import ABSENT, TaskWatch, given_up, owner_of, stop_deleted, stop_jobs_of
+from medllm_ops.operators.owner import owner_of
+from medllm_ops.operators.watching import ABSENT, TaskWatch, given_up, stop_deleted, stop_jobs_of
 
 WANTED = ["running", "queued", "scheduled", "deferred", "up_for_retry", "up_for_reschedule"]
 UNWANTED = [None, ABSENT, "restarting", "success", "skipped", "removed", "upstream_failed"]

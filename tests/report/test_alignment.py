@@ -70,6 +70,18 @@ def test_an_alignment_without_its_verdict_fails(run_dir: Path, change: Change) -
     assert failed(build_report(run_dir)) == ["alignment prefers the better answers"]
 
 
+def test_an_alignment_alone_has_no_loss_to_be_measured(run_dir: Path, change: Change) -> None:
+    align(run_dir, change)
+    change("plan.json", lambda row: row.update(stages=["dpo"]))
+    change("evaluation/heldout.json", lambda row: row.update(sources={}, gates=[]))
+    report = build_report(run_dir)
+    assert report.passed
+    assert "held-out loss is measured" not in [gate.name for gate in report.gates]
+    # With a stage that has sets, it is missed.
+    change("plan.json", lambda row: row.update(stages=["sft", "dpo"]))
+    assert failed(build_report(run_dir)) == ["held-out loss is measured"]
+
+
 def test_a_run_without_alignment_says_nothing_of_it(run_dir: Path) -> None:
     report = build_report(run_dir)
     assert report.preference is None

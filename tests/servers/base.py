@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -36,21 +36,27 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked for: the path, the first value of each parameter, the headers."""
+    """What was asked for: the path, the first value of each parameter, the headers, and what was sent along."""
 
     path: str
     parameters: Mapping[str, str]
     headers: Mapping[str, str]
+    method: str = "GET"
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server says; with an ETag or a Last-Modified among the headers, ranges are served."""
+    """What a server says; with an ETag or a Last-Modified among the headers, ranges are served.
+
+    ``stream`` instead of a body: blocks that are sent as they come.
+    """
 
     body: bytes = b""
     content_type: str = "application/octet-stream"
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    stream: Iterator[bytes] | None = None
 
 
 NOT_FOUND = Answer(b"not found", "text/plain", 404)
@@ -113,13 +119,14 @@ class Server:
         """What the publisher says when nothing goes wrong."""
         return NOT_FOUND
 
-    def take_fault(self, path: str, headers: dict[str, str]) -> Fault:
-        """Note a request, and say what goes wrong with it."""
+    def take_fault(self, path: str, headers: dict[str, str], method: str = "GET") -> Fault:
+        """Note a request, and say what goes wrong with it; patterns see a method that is not GET before the path."""
         with self._lock:
             self.requests.append(path)
             self.headers.append(headers)
+            told = path if method in ("GET", "HEAD") else f"{method} {path}"
             for planned in self._planned:
-                if planned.times != 0 and planned.path.search(path):
+                if planned.times != 0 and planned.path.search(told):
                     if planned.times is not None:
                         planned.times -= 1
                     return planned.fault
@@ -145,17 +152,26 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         parameters = {name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
         headers = {name.lower(): value for name, value in self.headers.items()}
-        fault = self.publisher.take_fault(self.path, headers)
+        # Read in any case, or what is left of it is taken for the next request.
+        body = self.rfile.read(int(headers.get("content-length", 0)))
+        fault = self.publisher.take_fault(self.path, headers, self.command)
         if fault.status:
             extra = {} if fault.retry_after is None else {"Retry-After": fault.retry_after}
             answer = Answer(b"no", "text/plain", fault.status, extra)
         elif fault.html:
             answer = Answer(ERROR_PAGE, "text/html; charset=utf-8")
         else:
-            answer = _part(self.publisher.answer(Request(parts.path, parameters, headers)), headers)
+            request = Request(parts.path, parameters, headers, self.command, body)
+            answer = _part(self.publisher.answer(request), headers)
         self._send(answer, fault)
 
     def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def do_DELETE(self) -> None:
         self.do_GET()
 
     def _send(self, answer: Answer, fault: Fault) -> None:
@@ -163,6 +179,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.corrupt and body:
             middle = len(body) // 2
             body = body[:middle] + bytes([body[middle] ^ 0xFF]) + body[middle + 1 :]
+        if answer.stream is not None:
+            self._send_stream(answer, fault)
+            return
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)
         self.send_header("Content-Length", str(len(body) + fault.wrong_length))
@@ -181,6 +200,28 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(sent)
         except OSError:
             self.close_connection = True  # the reader has had enough
+
+    def _send_stream(self, answer: Answer, fault: Fault) -> None:
+        """Blocks as they come; one that is cut off lacks its end."""
+        self.close_connection = True
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        left = sys.maxsize if fault.cut is None else fault.cut
+        assert answer.stream is not None
+        try:
+            for block in answer.stream:
+                part = block[:left]
+                left -= len(part)
+                self.wfile.write(f"{len(block):x}\r\n".encode() + part)
+                if len(part) < len(block):
+                    return
+                self.wfile.write(b"\r\n")
+                self.wfile.flush()
+            self.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            return  # the reader has had enough
 
     def _drip(self, body: bytes, bytes_per_second: int) -> None:
         step = max(1, bytes_per_second // 20)

@@ -13,7 +13,8 @@ from medllm_ops.datasets.pairs import labelled
 from medllm_ops.files import read_json_lines, write_json_lines
 from medllm_ops.sources.preference import convert
 from medllm_ops.swift.checkpoints import last_whole_checkpoint
-from medllm_ops.swift.merge import MergeRequest, merge
+from medllm_ops.swift.merge import merge
+from medllm_ops.swift.merge_request import MergeRequest
 from medllm_ops.swift.recipe import PreferenceRecipe
 from medllm_ops.swift.request import TrainRequest
 from medllm_ops.swift.train import train

@@ -113,6 +113,7 @@ def test_what_the_chain_promises_is_in_every_command(files: dict[str, Path]) -> 
     assert flag(built, "save_only_model") == ["false"]
     assert flag(built, "check_model") == ["false"]
     assert flag(built, "strict") == ["true"]
+    assert flag(built, "lazy_tokenize") == ["false"]
     assert flag(built, "report_to") == ["none"]
     assert flag(built, "dataset") == [str(files["train"])]
     assert flag(built, "val_dataset") == [str(files["val"])]

@@ -94,7 +94,7 @@ def test_a_recipe_is_refused_where_its_model_cannot_be_trained() -> None:
     recipe = read_recipe("qwen3")
     assert check_family(recipe) == standing(QWEN3)
     assert check_family(read_recipe("demo")) is None
-    with pytest.raises(MedllmError, match=r"needs another environment: it needs transformers<4\.42"):
+    with pytest.raises(MedllmError, match=r"needs another environment: one with transformers<4\.42"):
         check_family(recipe, "ZhipuAI/chatglm3-6b")
 
 

@@ -73,6 +73,7 @@ def test_packed_rows_have_no_length_to_be_grouped_by(tmp_path: Path) -> None:
         ({"rlhf_type": "ppo"}, "'dpo', 'kto' or 'orpo'"),
         ({"rlhf_type": "orpo", "ref_model": "/m"}, "orpo has no reference model"),
         ({"ref_model": "/m"}, "ref_model needs tuner_type full: with an adapter, the reference is the same model"),
+        ({"rlhf_type": "kto", "gpus": 2}, "kto takes one GPU"),
         ({"rlhf_type": "kto"}, "kto needs an even number of rows in a step"),
         ({"rlhf_type": "kto", "per_device_train_batch_size": 2, "eval_rows": 3}, "an even number of eval_rows"),
         ({"ref_model": "Qwen/Qwen3-8B"}, "absolute path of a folder"),

@@ -290,3 +290,38 @@ def test_the_pace_is_that_of_the_steps_seen(request_: TrainRequest, monkeypatch:
     for progress in (told[1], told[3]):
         assert progress.eta_seconds == pytest.approx(progress.seconds / 10 * (2000 - progress.step))
         assert 2 <= progress.seconds <= 10
+
+
+def test_a_finished_training_that_was_moved_is_not_repeated(request_: TrainRequest, tmp_path: Path) -> None:
+    train(request_, FakePlace())
+    elsewhere = tmp_path / "elsewhere"
+    names = [path.name for path in tmp_path.iterdir()]
+    elsewhere.mkdir()
+    for name in names:
+        (tmp_path / name).rename(elsewhere / name)
+    moved = replace(
+        request_,
+        model_dir=elsewhere / "model",
+        train_files=(elsewhere / "train.jsonl",),
+        val_files=(elsewhere / "val.jsonl",),
+        directory=elsewhere / "sft",
+    )
+    assert moved.key() == request_key(moved)
+    place = FakePlace()
+    result = train(moved, place)
+    assert place.jobs == []
+    assert result.checkpoint == str(moved.output_dir / "checkpoint-4")
+
+
+def request_key(request: TrainRequest) -> str:
+    return str(read_json(request.directory / "result.json")["key"])
+
+
+def test_other_weights_of_the_same_size_are_another_training(request_: TrainRequest) -> None:
+    weights = request_.model_dir / "model.safetensors"
+    keys = set()
+    for fill in (b"a", b"b"):
+        for size in (10, (1 << 20) + 5, (2 << 20) + 5):
+            weights.write_bytes(fill * size)
+            keys.add(request_.key())
+    assert len(keys) == 6

@@ -45,6 +45,7 @@ with DAG("sleeping", schedule=None, is_paused_upon_creation=False):
     SleepOperator(
         task_id="sleep",
         output_dir=str(Path(os.environ["MEDLLM_HOME"]) / "jobs") + "/{{ run_id }}",
+        where=os.environ["TEST_WHERE"],
         retries=2,
         retry_delay=timedelta(seconds=1),
     )

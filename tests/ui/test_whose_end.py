@@ -1,4 +1,7 @@
-"""Rule: who stops a worker leaves its job alone; who gives a task up ends its job. Through Airflow's own states."""
+"""Rule: who stops a worker leaves its job alone; who gives a task up ends its job. Through Airflow's own states.
+
+Once with jobs as processes of this host, and once with jobs in pods of a process-backed cluster.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,13 @@ import psutil
 import pytest
 
 from medllm_ops.compute.job import Job
+from medllm_ops.compute.kubernetes.manifests import name_of
 from medllm_ops.compute.lease import Leases
 from medllm_ops.compute.processes import ProcessIdentity, end_job
 from medllm_ops.compute.spool import Spool
 from medllm_ops.ui.standalone import Login, airflow_standalone
+from servers.cluster import ClusterServer
+from servers.cluster_login import make_cluster, write_settings
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +62,7 @@ class Airflow:
 
     login: Login
     home: Path
+    cluster: ClusterServer
 
     def ask(self, method: str, path: str, **body: Any) -> Any:
         token = httpx.post(
@@ -101,28 +108,30 @@ class Airflow:
     def let_end(self, run: str) -> None:
         (self.job(run) / "end").touch()
 
-    def schedulers(self) -> list[psutil.Process]:
-        """The scheduler; what runs its tasks is below it."""
-        found = []
+    def standalone(self) -> psutil.Process:
+        """The process that has started all of this Airflow."""
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 ours = process.environ().get("AIRFLOW_HOME") == str(self.home / "airflow")
-                if ours and "scheduler" in process.cmdline():
+                if ours and process.cmdline()[-2:] == ["airflow", "standalone"]:
+                    return process
+        raise AssertionError("no airflow standalone")
+
+    def schedulers(self) -> list[psutil.Process]:
+        """The scheduler; what runs its tasks is below it."""
+        found = []
+        for process in self.standalone().children():
+            with contextlib.suppress(psutil.Error):
+                if "scheduler" in " ".join(process.cmdline()):
                     found.append(process)
         assert found, "no scheduler"
         return found
 
     def workers(self, whole: bool = True) -> list[psutil.Process]:
         """The processes that have a task: the worker, and (``whole``) the child in which the task itself runs."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                # Those that have renamed themselves have overwritten their environment: look below it.
-                ours = process.environ().get("AIRFLOW_HOME") == str(self.home / "airflow")
-                if ours and process.cmdline()[-2:] == ["airflow", "standalone"]:
-                    found += process.children(recursive=True)
         titles = {}
-        for process in found:
+        # Those that have renamed themselves have overwritten their environment: look below the one that has not.
+        for process in self.standalone().children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 titles[process] = " ".join(process.cmdline())
         found = [
@@ -134,12 +143,16 @@ class Airflow:
         return found
 
 
-@pytest.fixture(scope="module")
-def start_airflow(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[Callable[[], Any]]:
+@pytest.fixture(scope="module", params=["local", "kubernetes"])
+def start_airflow(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, repository: Path
+) -> Iterator[Callable[[], Any]]:
     home = tmp_path_factory.mktemp("whose")
     (home / "dags").mkdir()
     shutil.copy(Path(__file__).with_name("sleeping_dag.py"), home / "dags")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, make_cluster(home, gpus=8) as cluster:
+        patch.setenv("TEST_WHERE", request.param)
+        patch.setenv("MEDLLM_KUBERNETES", str(write_settings(tmp_path_factory.mktemp("cluster"), cluster, home)))
         patch.setenv("MEDLLM_HOME", str(home))
         patch.setenv("MEDLLM_SLOTS", "8")
         patch.setenv("AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT", "20")
@@ -148,7 +161,7 @@ def start_airflow(tmp_path_factory: pytest.TempPathFactory, repository: Path) ->
         @contextlib.contextmanager
         def start() -> Iterator[Airflow]:
             with airflow_standalone(home / "airflow", free_ports(), home / "dags", repository / "plugins") as login:
-                airflow = Airflow(login, home)
+                airflow = Airflow(login, home, cluster)
                 wait_for(lambda: has_dag(airflow))
                 yield airflow
 
@@ -162,7 +175,7 @@ def start_airflow(tmp_path_factory: pytest.TempPathFactory, repository: Path) ->
 def has_dag(airflow: Airflow) -> bool:
     try:
         return bool(airflow.ask("GET", "dags/sleeping"))
-    except AssertionError:
+    except (AssertionError, httpx.TransportError):
         return False
 
 
@@ -182,6 +195,7 @@ def assert_ended(airflow: Airflow, run: str, processes: list[ProcessIdentity]) -
     assert result.stopped
     leases = Leases(airflow.home / "trainer" / "leases")
     wait_for(lambda: job.id not in [lease.job for lease in leases.held().values()])
+    wait_for(lambda: name_of(job.id) not in airflow.cluster.pods)
 
 
 def test_marked_as_failed(airflow: Airflow) -> None:

@@ -16,7 +16,7 @@ from rich.table import Table
 from medllm_ops.compute import gpus
 from medllm_ops.compute.job import Failure, Job, JobResult, explain_exit_code
 from medllm_ops.compute.lease import Leases
-from medllm_ops.compute.local import LocalPlace
+from medllm_ops.compute.places import place_for
 from medllm_ops.compute.processes import host_name
 from medllm_ops.compute.spool import Entry, Spool
 from medllm_ops.compute.trainer import run_trainer, waiting_file
@@ -55,7 +55,7 @@ def describe(entry: Entry) -> dict[str, Any]:
         "directory": str(entry.directory),
         "log": str(entry.directory / "job.log"),
         "pid": entry.supervisor.pid if entry.supervisor else None,
-        "waits": waiting.read_text(encoding="utf-8") if entry.state == "queued" and waiting.is_file() else None,
+        "waits": waiting.read_text(encoding="utf-8") if entry.state != "ended" and waiting.is_file() else None,
         "seconds": result.seconds if result else None,
         "end": _end(result, failure) if result else None,
     }
@@ -123,7 +123,7 @@ def stop(job: Id) -> None:
     found = Job.find(entry.directory)
     if found is None or found.id != entry.id:
         raise MedllmError(f"job {entry.id}: its folder {entry.directory} was removed or belongs to another job")
-    LocalPlace().stop(entry.directory)
+    place_for(found.where).stop(entry.directory)
     console.print(f"stopped job {entry.id}", soft_wrap=True)
 
 

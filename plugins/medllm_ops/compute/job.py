@@ -51,8 +51,10 @@ class Job:
     :param argv: the command, absolute.
     :param directory: the job's own; made when it is submitted.
     :param environment: added to the trainer's own environment.
-    :param gpus: how many GPUs it holds while it runs.
+    :param gpus: how many GPUs it holds while it runs, on each of its nodes.
+    :param nodes: how many machines run the command together; see :mod:`medllm_ops.compute.nodes`.
     :param owner: the Airflow task that asked for it, if one did.
+    :param where: the name of the place that it was submitted to.
     """
 
     id: str
@@ -61,7 +63,9 @@ class Job:
     directory: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     gpus: int = 0
+    nodes: int = 1
     owner: TaskOwner | None = None
+    where: str = "local"
 
     @property
     def log(self) -> Path:
@@ -84,7 +88,8 @@ class Job:
         argv = [_PYTHON if part == sys.executable else part for part in self.argv]
         row = {"id": self.id, "key": self.key, "argv": argv, "environment": dict(self.environment)}
         owner = self.owner.to_row() if self.owner else None
-        write_json(self.directory / "job.json", {**row, "gpus": self.gpus, "owner": owner})
+        place = {"gpus": self.gpus, "nodes": self.nodes, "where": self.where}
+        write_json(self.directory / "job.json", {**row, **place, "owner": owner})
 
     @classmethod
     def read(cls, directory: Path) -> Job:
@@ -92,7 +97,9 @@ class Job:
         row = read_json(directory / "job.json")
         argv = tuple(sys.executable if part == _PYTHON else part for part in row["argv"])
         owner = TaskOwner(**row["owner"]) if row["owner"] else None
-        return cls(row["id"], row["key"], argv, directory, row["environment"], row["gpus"], owner)
+        # Jobs of earlier versions knew one place and one machine.
+        nodes, where = row.get("nodes", 1), row.get("where", "local")
+        return cls(row["id"], row["key"], argv, directory, row["environment"], row["gpus"], nodes, owner, where)
 
     @classmethod
     def find(cls, directory: Path) -> Job | None:

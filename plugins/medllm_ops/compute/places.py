@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from medllm_ops.compute.job import Place
+from medllm_ops.compute.kubernetes.place import KubernetesPlace
 from medllm_ops.compute.local import LocalPlace
 from medllm_ops.compute.owner import TaskOwner
+from medllm_ops.compute.watched import WatchedPlace
 from medllm_ops.errors import MedllmError
 
-PLACES: dict[str, Callable[[TaskOwner | None, Callable[[], None] | None], Place]] = {"local": LocalPlace}
+PLACES: dict[str, type[WatchedPlace]] = {place.name: place for place in (LocalPlace, KubernetesPlace)}
 
 
-def place_for(name: str, owner: TaskOwner | None = None, watch: Callable[[], None] | None = None) -> Place:
+def place_for(name: str, owner: TaskOwner | None = None, watch: Callable[[], None] | None = None) -> WatchedPlace:
     """The place of this name.
 
     :param owner: the Airflow task that asks, if one does; :param watch: called at every look at a job.

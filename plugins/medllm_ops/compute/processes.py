@@ -19,13 +19,17 @@ from typing import Any
 import psutil
 
 MARK = "MEDLLM_JOB_ID"
+HOST = "MEDLLM_HOST"
 GRACE_SECONDS = 10.0
 
 
 @cache
 def host_name() -> str:
-    """The name of this host or container: a pid says nothing without it."""
-    return socket.gethostname()
+    """The name of this host or container: a pid says nothing without it.
+
+    A pod is told the name of its job, which stays the same where another pod takes its place.
+    """
+    return os.environ.get(HOST) or socket.gethostname()
 
 
 @cache

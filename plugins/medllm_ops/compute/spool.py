@@ -61,6 +61,13 @@ class Spool:
         entry = Entry(job.id, job.directory, job.gpus, time.time())
         write_json(self.folder / "queue" / f"{job.id}.json", entry.to_row())
 
+    def place(self, job: Job, host: str) -> None:
+        """A job that nobody takes from the queue: it is brought to its host, such as a pod, by other means."""
+        self.stop_file(job.id).unlink(missing_ok=True)
+        (self.folder / "ended" / f"{job.id}.json").unlink(missing_ok=True)
+        entry = Entry(job.id, job.directory, job.gpus, time.time())
+        write_json(self._running(job.id, host), entry.to_row())
+
     def find(self, job_id: str) -> Entry | None:
         """Where a job stands.
 
@@ -116,12 +123,12 @@ class Spool:
         """Note who supervises a job that was taken."""
         write_json(self._running(entry.id), replace(entry, supervisor=supervisor).to_row())
 
-    def finish(self, job_id: str) -> None:
-        """A job of this host, or one that still waits, has ended."""
+    def finish(self, job_id: str, host: str | None = None) -> None:
+        """A job of a host (this one), or one that still waits, has ended."""
         self.stop_file(job_id).unlink(missing_ok=True)
         target = self._ended(job_id)
         target.parent.mkdir(parents=True, exist_ok=True)
-        for path in (self._running(job_id), self._queued(job_id)):
+        for path in (self._running(job_id, host), self._queued(job_id)):
             with contextlib.suppress(FileNotFoundError):
                 path.rename(target)
         self._forget_old()
@@ -158,8 +165,8 @@ class Spool:
     def _queued(self, job_id: str) -> Path:
         return self.folder / "queue" / f"{job_id}.json"
 
-    def _running(self, job_id: str) -> Path:
-        return self.folder / "running" / host_name() / f"{job_id}.json"
+    def _running(self, job_id: str, host: str | None = None) -> Path:
+        return self.folder / "running" / (host or host_name()) / f"{job_id}.json"
 
     def _ended(self, job_id: str) -> Path:
         return self.folder / "ended" / f"{job_id}.json"

@@ -41,10 +41,13 @@ def start_supervisor(job: Job, environment: dict[str, str] | None = None) -> sub
     )
 
 
-def supervise(directory: Path) -> int:
+def supervise(directory: Path, movable: bool = False) -> int:
     """Run the job of ``directory`` to its end, leave ``result.json``, and return its exit code.
 
     SIGTERM ends the job, and so does a wish in the spool: the result then says so, and its exit code is never 0.
+
+    :param movable: SIGTERM alone says that this host is taken away, and not that nobody wants the job any more: the
+        job has no result then, and can go on elsewhere.
     """
     job = Job.read(directory)
     spool = Spool()
@@ -100,6 +103,8 @@ def supervise(directory: Path) -> int:
     # Before the result: a disk that is full must not keep the GPU.
     leases.release(job.id)
     reserve.unlink(missing_ok=True)
+    if movable and stopping and not spool.stop_file(job.id).exists():
+        return exit_code
     _write_result(job, JobResult(job.key, exit_code, time.monotonic() - started, stopping))
     if entry:
         spool.finish(job.id)

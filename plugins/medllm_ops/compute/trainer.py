@@ -86,7 +86,7 @@ class Trainer:
         first_waits = False
         for entry in self.spool.queued():
             if entry.gpus and first_waits:
-                _tell(entry.directory, "waits for its turn")
+                tell_waiting(entry.directory, "waits for its turn")
             elif not self._consider(entry):
                 first_waits = True
         return bool(self.spool.running(host_name()) or self.spool.queued())
@@ -129,7 +129,7 @@ class Trainer:
                 return True
             busy = self._busy() if entry.gpus and any(slot.device for slot in self.slots) else {}
         except MedllmError as error:
-            _tell(entry.directory, str(error))
+            tell_waiting(entry.directory, str(error))
             return False
         held = self.leases.held()
         foreign = {device: names for device, names in busy.items() if not self._leased(device, held)}
@@ -142,7 +142,7 @@ class Trainer:
             return True
         self._busy_since.pop(entry.id, None)
         self._starts[entry.id] = self._starts.get(entry.id, 0) + 1
-        _tell(entry.directory, None)
+        tell_waiting(entry.directory, None)
         devices = [slot.device for slot in leased if slot.device]
         child = self._start(job, {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {})
         if isinstance(child, subprocess.Popen):
@@ -170,7 +170,7 @@ class Trainer:
             if slot.device and foreign.get(slot.device) and slot.name not in held
         ]
         reason = "; ".join(ours + strangers)
-        _tell(job.directory, f"waits for {job.gpus} of {len(self.slots)} GPU slots: {reason}")
+        tell_waiting(job.directory, f"waits for {job.gpus} of {len(self.slots)} GPU slots: {reason}")
         if ours or not strangers:
             self._busy_since.pop(job.id, None)
             return
@@ -194,7 +194,8 @@ def waiting_file(directory: Path) -> Path:
     return directory / "waiting.txt"
 
 
-def _tell(directory: Path, reason: str | None) -> None:
+def tell_waiting(directory: Path, reason: str | None) -> None:
+    """Say why a job has not started; None: it has."""
     path = waiting_file(directory)
     if reason is None:
         path.unlink(missing_ok=True)

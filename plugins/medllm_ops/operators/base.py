@@ -10,9 +10,10 @@ from airflow.sdk import BaseOperator, Context, ResumableJobMixin
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
 
 from medllm_ops.compute.job import Job, JobError, Place
-from medllm_ops.compute.places import place_for
 from medllm_ops.compute.spool import Spool
-from medllm_ops.operators.watching import TaskWatch, owner_of, stop_deleted, stop_quickly
+from medllm_ops.operators.owner import owner_of
+from medllm_ops.operators.places import task_place
+from medllm_ops.operators.watching import TaskWatch, stop_deleted, stop_quickly
 
 
 class Work(Protocol):
@@ -33,7 +34,7 @@ class StepOperator(BaseOperator):
 
     :param output_dir: the absolute folder of the step. (templated)
     :param enabled: whether to run at all; the task is skipped otherwise. (templated)
-    :param where: where its job runs: ``local``. (templated)
+    :param where: where its job runs: ``local`` or ``kubernetes``. (templated)
     """
 
     template_fields: Sequence[str] = ("output_dir", "enabled", "where")
@@ -134,4 +135,4 @@ class JobOperator(ResumableJobMixin, StepOperator):
         return self._result
 
     def _place(self, context: Context) -> Place:
-        return place_for(self.where, owner_of(context), self._watch.look if self._watch else None)
+        return task_place(self.where, context, self._watch.look if self._watch else None)

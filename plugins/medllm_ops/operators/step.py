@@ -8,9 +8,9 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 
-from medllm_ops.compute.places import place_for
+from medllm_ops.operators.places import task_place
 from medllm_ops.operators.timings import record_timings
-from medllm_ops.operators.watching import TaskWatch, owner_of, stop_quickly
+from medllm_ops.operators.watching import TaskWatch, stop_quickly
 from medllm_ops.run import Run
 
 
@@ -38,7 +38,7 @@ class ChainStepOperator(BaseOperator):
         run = Run.open(Path(self.run_dir))
         self._watch = TaskWatch(context, lambda: stop_quickly(run.evaluation / "job"))
         where = run.parameters.where
-        return chain.execute(self.step, self.run_dir, place_for(where, owner_of(context), self._watch.look))
+        return chain.execute(self.step, self.run_dir, task_place(where, context, self._watch.look))
 
     def on_kill(self) -> None:
         """The task is to end; its job, the evaluation's, only if a user wants that."""

@@ -19,9 +19,10 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
 from medllm_ops.compute.job import Job
-from medllm_ops.compute.local import LocalPlace
 from medllm_ops.compute.owner import TaskOwner
 from medllm_ops.compute.spool import Spool
+from medllm_ops.operators.owner import owner_of
+from medllm_ops.operators.places import task_place
 
 log = logging.getLogger(__name__)
 
@@ -31,18 +32,6 @@ BACK_SECONDS = 30.0
 ABSENT = "absent"
 # What a task may be in that nobody has given up: another worker has it, or it will be run again by itself.
 _STILL_WANTED = frozenset({"running", "queued", "scheduled", "deferred", "up_for_retry", "up_for_reschedule"})
-
-
-def owner_of(context: Context) -> TaskOwner | None:
-    """The task that runs, or None outside of Airflow.
-
-    Airflow raises ``max_tries`` when a user clears a task, and not when it retries it.
-    """
-    instance: Any = context.get("ti")
-    if instance is None:
-        return None
-    index = -1 if instance.map_index is None else instance.map_index
-    return TaskOwner(instance.dag_id, instance.run_id, instance.task_id, index, instance.max_tries)
 
 
 def ask_state(instance: Any, owner: TaskOwner) -> str | None:
@@ -126,7 +115,7 @@ class TaskWatch:
 def stop_quickly(directory: Path) -> None:
     """End the job of a directory without waiting: its supervisor does it, even if this task is killed meanwhile."""
     if job := Job.find(directory):
-        LocalPlace().ask_to_stop(job)
+        task_place(job.where).ask_to_stop(job)
 
 
 def stop_jobs_of(dag: str, run: str, task: str, map_index: int) -> list[str]:
@@ -135,7 +124,7 @@ def stop_jobs_of(dag: str, run: str, task: str, map_index: int) -> list[str]:
     stopped = []
     for job in _owned_jobs():
         if job.owner and job.owner.same_task(wanted):
-            LocalPlace().ask_to_stop(job)
+            task_place(job.where).ask_to_stop(job)
             stopped.append(job.id)
     return stopped
 
@@ -155,7 +144,7 @@ def stop_deleted(context: Context) -> None:
             return
         if state == ABSENT:
             log.info("ending job %s: %s was deleted", job.id, job.owner)
-            LocalPlace().ask_to_stop(job)
+            task_place(job.where).ask_to_stop(job)
 
 
 def _owned_jobs() -> list[Job]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import psutil
 
 from medllm_ops.compute.gpus import find_slots
 from medllm_ops.compute.job import EXIT_DISK, Failure
+from medllm_ops.compute.nodes import Nodes
 from medllm_ops.compute.processes import MARK, end_job
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import count_lines, read_json, write_json
@@ -32,6 +32,7 @@ from medllm_ops.swift.command import Command, build, needs_launcher
 from medllm_ops.swift.progress import read_end
 from medllm_ops.swift.recipe import StageRecipe, command_of
 from medllm_ops.swift.request import TrainRequest
+from medllm_ops.swift.together import LATE_SECONDS, FirstNode, OtherNode, free_port, torchrun_environment
 from medllm_ops.swift.watching import POLL_SECONDS, Watcher, dump_stacks
 
 LOG_TAIL_BYTES = 262_144
@@ -105,6 +106,8 @@ class Attempts:
         self._log = log
         self._build = build
         self._attempts = read_attempts(request)
+        self._nodes = Nodes.here()
+        self._first = FirstNode(log.parent, self._nodes, self._say)
 
     def run(self) -> Failure | None:
         """Train to the end; return why it failed, if it did."""
@@ -145,6 +148,7 @@ class Attempts:
             leftovers.close_log(request.output_dir, resume_from, self._log)
             self._note(replace(attempt, seconds=time.monotonic() - begun))
             return None
+        self._first.await_others()
         # Somebody may have removed the folder.
         self._log.parent.mkdir(parents=True, exist_ok=True)
         offset = self._log.stat().st_size if self._log.is_file() else 0
@@ -157,13 +161,15 @@ class Attempts:
         if cause is None and exit_code == 0:
             command = self._build(request, resume_from)
             self._say(f"attempt {len(self._attempts)}, from step {first_step}: {' '.join(command.argv)}")
-            cause, exit_code = self._start(command, watcher)
+            cause, exit_code = self._start(command, watcher, self._nodes)
         if cause is None and exit_code != 0:
             printed = self._printed(offset)
             if leftovers.disk_is_full(request.output_dir):
                 # Then what it said of it had no room either.
                 printed += f"\n{os.strerror(errno.ENOSPC)}"
             cause = find_cause(exit_code, printed, memory_kills() > kills)
+            if cause.name in ("network", "killed", "unknown"):
+                cause = self._first.lost(LATE_SECONDS) or cause
         if cause is None:
             # Checked once more at the end, and by steps: an exit code of 0 proves nothing.
             cause = self._unfinished(request, watcher)
@@ -179,17 +185,21 @@ class Attempts:
         started = time.monotonic()
         command = tokenised.command(request, command_of(request.stage))
         self._say(f"making the rows ready: {' '.join(command.argv)}")
-        cause, exit_code = self._start(command, watcher)
+        cause, exit_code = self._start(command, watcher, Nodes())
         if cause is None and exit_code == 0:
             if not tokenised.finish(request):
                 return Cause("unknown", "ms-swift made rows ready with exit code 0, and they are not there"), exit_code
             self._say(f"the rows are ready after {time.monotonic() - started:.1f} s")
         return cause, exit_code
 
-    def _start(self, command: Command, watcher: Watcher) -> tuple[Cause | None, int]:
-        """Run a command to its end; return why it was ended, if it was, and its exit code."""
+    def _start(self, command: Command, watcher: Watcher, nodes: Nodes) -> tuple[Cause | None, int]:
+        """Run a command to its end, on so many nodes; return why it was ended, if it was, and its exit code."""
         # Each attempt has a port of its own, should ranks of an earlier one, or of another job, still hold theirs.
-        environment = {**os.environ, **command.env, "MASTER_PORT": str(_free_port())}
+        port = free_port()
+        added = {**command.env, "MASTER_PORT": str(port), **torchrun_environment(nodes, port)}
+        if nodes.count > 1:
+            self._first.announce(command.argv, added)
+        environment = {**os.environ, **added}
         with self._log.open("ab") as output:
             child = subprocess.Popen(
                 command.argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
@@ -205,7 +215,7 @@ class Attempts:
                 child.wait(timeout=POLL_SECONDS)
             except subprocess.TimeoutExpired:
                 process = psutil.Process(child.pid)
-                cause = watcher.look(process)
+                cause = watcher.look(process) or self._first.lost()
                 if cause is None:
                     continue
                 self._say(f"ending it: {cause.sentence}")
@@ -261,14 +271,14 @@ class Attempts:
             file.write(f"# {time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n".encode())
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def main(request_file: Path) -> int:
-    """Train, leave ``failure.json`` beside the request if that fails, and return the exit code."""
+    """Train, leave ``failure.json`` beside the request if that fails, and return the exit code.
+
+    On any but the first of several nodes: do what that one says.
+    """
+    nodes = Nodes.here()
+    if nodes.rank:
+        return OtherNode(request_file.parent, nodes).run()
     request = TrainRequest.from_row(read_json(request_file))
     directory = request_file.parent
     try:

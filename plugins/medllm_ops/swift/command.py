@@ -28,6 +28,7 @@ _OWN_FIELDS = frozenset(
         "identity_rows",
         "instruction_rows",
         "instruction_sets",
+        "nodes",
         "preference_sets",
         "stalled_minutes",
         "tokenise_first",
@@ -66,8 +67,8 @@ def build(
     """The command of one training.
 
     ``python -m swift.cli.sft`` is what the ``swift`` launcher starts; starting it directly leaves out a parent that
-    dies on SIGTERM while the trainer lives on. DeepSpeed and more than one process (``stage.gpus``) need torchrun above
-    them.
+    dies on SIGTERM while the trainer lives on. DeepSpeed and more than one process (``stage.ranks``) need torchrun
+    above them; where several nodes meet is told by the environment.
 
     :param tokenised: the rows of the files, made ready by :mod:`medllm_ops.swift.tokenised`, to be read in their place.
     :param device: what they train on; None lets ms-swift find it, which it does rightly for one process only.
@@ -75,9 +76,9 @@ def build(
         ``device`` is not said for several processes.
     """
     _check_paths(stage, [model_dir, *train_files, *val_files, *([resume_from] if resume_from else [])], output_dir)
-    if stage.gpus > 1 and device is None:
+    if stage.ranks > 1 and device is None:
         # On a machine without a GPU, each process would train a model of its own, all in the same folder.
-        raise MedllmError(f"{stage.gpus} processes need a device: cpu or cuda")
+        raise MedllmError(f"{stage.ranks} processes need a device: cpu or cuda")
     arguments: dict[str, Any] = {
         "model": str(model_dir),
         "model_type": model_type,
@@ -106,7 +107,8 @@ def build(
     launcher: tuple[str, ...] = (sys.executable, "-m")
     if needs_launcher(stage):
         # Standalone: it finds a free port, so that jobs beside each other do not meet.
-        launcher += ("torch.distributed.run", "--standalone", "--nproc_per_node", str(stage.gpus), "-m")
+        alone = ("--standalone",) if stage.nodes == 1 else ()
+        launcher += ("torch.distributed.run", *alone, "--nproc_per_node", str(stage.gpus), "-m")
     argv = (*launcher, f"swift.cli.{kind}", *flags(arguments))
     return Command(argv, process_environment(output_dir.parent / "cache"))
 
@@ -116,7 +118,7 @@ def data_arguments(
 ) -> dict[str, Any]:
     """Which rows ms-swift takes, and in which order."""
     rows: dict[str, Any] = {
-        "dataset": _even_shares(train_files, stage.gpus),
+        "dataset": _even_shares(train_files, stage.ranks),
         "val_dataset": [_first_rows(path, stage.eval_rows) for path in val_files],
     }
     if tokenised:
@@ -127,6 +129,8 @@ def data_arguments(
         # A row that cannot be encoded ends the training at its start. Otherwise ms-swift drops it with exit code 0, or
         # trains on another one in its place.
         "strict": True,
+        # A model for images would tokenise each row when its turn comes, and nothing would say how many were kept.
+        "lazy_tokenize": False,
         # In the folder of this stage, which is cleared when settings or rows change: a resumed training reads it again.
         "load_from_cache_file": True,
         "data_seed": stage.seed,
@@ -135,21 +139,21 @@ def data_arguments(
 
 def needs_launcher(stage: StageRecipe) -> bool:
     """Whether a stage is trained under torchrun."""
-    return stage.gpus > 1 or stage.deepspeed is not None
+    return stage.ranks > 1 or stage.deepspeed is not None
 
 
-def rows_repeated(rows: int, gpus: int) -> int:
-    """How many rows are trained on twice in a pass, so that each GPU gets as many as the others.
+def rows_repeated(rows: int, ranks: int) -> int:
+    """How many rows are trained on twice in a pass, so that each process gets as many as the others.
 
     ms-swift gives each of N ranks ``rows // N``, and never touches the rest.
     """
-    return -rows % gpus
+    return -rows % ranks
 
 
-def _even_shares(files: Sequence[Path], gpus: int) -> list[str]:
+def _even_shares(files: Sequence[Path], ranks: int) -> list[str]:
     names = [str(path) for path in files]
     counts = [count_lines(path) for path in files]
-    if again := rows_repeated(sum(counts), gpus):
+    if again := rows_repeated(sum(counts), ranks):
         # ms-swift draws some rows of path#N again where N is more than there are; the largest set has enough of them.
         largest = counts.index(max(counts))
         names[largest] += f"#{counts[largest] + again}"

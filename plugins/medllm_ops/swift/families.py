@@ -67,7 +67,7 @@ def standing(member: Member) -> Standing:
         return Standing(Status.UNSUPPORTED, f"ms-swift {swift} has no model type {member.model_type}")
     requires = next((kind["requires"][model] for model in member.models if model in kind["requires"]), kind["general"])
     if unmet := [sentence for text in (*requires, *member.requires) if (sentence := unmet_requirement(text))]:
-        return Standing(Status.OTHER_ENVIRONMENT, f"it needs {', '.join(unmet)}")
+        return Standing(Status.OTHER_ENVIRONMENT, f"one with {', '.join(unmet)}")
     if not member.remote_code and member.architecture not in known["classes"]:
         return Standing(
             Status.UNSUPPORTED,

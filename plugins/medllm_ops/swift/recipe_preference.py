@@ -69,6 +69,8 @@ class PreferenceRecipe(StageRecipe):
         if self.packing:
             raise ValueError("pairs are not packed: leave packing out")
         if self.rlhf_type == "kto":
+            if self.gpus > 1:
+                raise ValueError("kto takes one GPU: rows that are repeated to share them out evenly would meet")
             # ms-swift holds each answer against the one before it of the same step: a pair is two rows, and an odd one
             # out would be held against itself, which it refuses.
             if self.per_device_train_batch_size * self.gradient_accumulation_steps % 2:

@@ -82,6 +82,14 @@ class StageRecipe(BaseModel):
         le=64,
         ours=True,
     )
+    nodes: int = setting(
+        1,
+        "hosts",
+        "Ours: hosts that train the stage together, each with so many GPUs; several need where=kubernetes.",
+        ge=1,
+        le=64,
+        ours=True,
+    )
     tokenise_first: bool | None = setting(
         None,
         "true or false",
@@ -156,9 +164,14 @@ class StageRecipe(BaseModel):
         return extra
 
     @property
+    def ranks(self) -> int:
+        """Processes that train together, over all hosts."""
+        return self.gpus * self.nodes
+
+    @property
     def rows_a_step(self) -> int:
         """Rows of one optimizer step, over all GPUs."""
-        return self.gpus * self.per_device_train_batch_size * self.gradient_accumulation_steps
+        return self.ranks * self.per_device_train_batch_size * self.gradient_accumulation_steps
 
     @model_validator(mode="after")
     def _agree(self) -> StageRecipe:

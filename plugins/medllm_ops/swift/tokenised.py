@@ -44,7 +44,7 @@ def is_wanted(request: TrainRequest) -> bool:
         # ms-swift would make pairs ready for another trainer.
         return False
     chosen = request.recipe.tokenise_first
-    return request.recipe.gpus > 1 if chosen is None else chosen
+    return request.recipe.ranks > 1 if chosen is None else chosen
 
 
 def folder(request: TrainRequest) -> Path:

@@ -83,6 +83,17 @@ class Training:
         return result
 
 
+def read_result(stage_dir: Path) -> TrainResult | None:
+    """The result of a stage, if it was ever finished; its folders are named as they lie now."""
+    path = stage_dir / "result.json"
+    if not path.is_file():
+        return None
+    done = TrainResult(**read_json(path))
+    # The whole run may have been moved, or restored elsewhere.
+    output = stage_dir / "output"
+    return replace(done, checkpoint=str(output / Path(done.checkpoint).name), output_dir=str(output))
+
+
 def begin(request: TrainRequest, place: Place) -> Training:
     """Submit a training, or find it again, or the result that is already there.
 
@@ -91,9 +102,9 @@ def begin(request: TrainRequest, place: Place) -> Training:
     result_file = request.directory / "result.json"
     rows, val_rows = _count_rows(request)
     key = request.key()
-    if result_file.is_file() and (row := read_json(result_file))["key"] == key and Path(row["checkpoint"]).is_dir():
-        log.info("%s: already trained, %s", request.stage, row["checkpoint"])
-        return Training(request, rows, val_rows, None, TrainResult(**row))
+    if (done := read_result(request.directory)) and done.key == key and Path(done.checkpoint).is_dir():
+        log.info("%s: already trained, %s", request.stage, done.checkpoint)
+        return Training(request, rows, val_rows, None, done)
     result_file.unlink(missing_ok=True)
     directory = request.directory / "job"
     if not place.running(directory, key):
@@ -103,7 +114,9 @@ def begin(request: TrainRequest, place: Place) -> Training:
         write_json(directory / REQUEST_FILE, request.to_row())
     argv = (sys.executable, "-m", "medllm_ops.swift.attempts", str(directory / REQUEST_FILE))
     environment = process_environment(request.directory / "cache")
-    job = place.submit(Job(job_id(directory), key, argv, directory, environment, gpus=request.recipe.gpus))
+    job = place.submit(
+        Job(job_id(directory), key, argv, directory, environment, request.recipe.gpus, request.recipe.nodes)
+    )
     return Training(request, rows, val_rows, job)
 
 
@@ -175,10 +188,10 @@ def _count_rows(request: TrainRequest) -> tuple[int, int]:
         raise MedllmError(
             f"stage {request.stage}: {rows} rows for training and {val_rows} for validation; both must have some"
         )
-    if min(rows, val_rows) < (gpus := request.recipe.gpus):
+    if min(rows, val_rows) < (ranks := request.recipe.ranks):
         raise MedllmError(
-            f"stage {request.stage}: {rows} rows for training and {val_rows} for validation are fewer than its {gpus} "
-            "GPUs: lower gpus in the recipe"
+            f"stage {request.stage}: {rows} rows for training and {val_rows} for validation are fewer than its {ranks} "
+            "GPUs: lower gpus or nodes in the recipe"
         )
     return rows, val_rows
 
@@ -243,14 +256,14 @@ def _verify(request: TrainRequest, job: Job, rows: int, val_rows: int) -> TrainR
         kept = parse_logged_rows(job.log.read_text(encoding="utf-8", errors="replace"))
     else:
         kept = parse_kept_rows(end.summary)
-    if kept != (rows + rows_repeated(rows, request.recipe.gpus), val_rows):
+    if kept != (rows + rows_repeated(rows, request.recipe.ranks), val_rows):
         raise MedllmError(f"{name}: ms-swift kept {kept} rows (train, val) of the {(rows, val_rows)} it was given")
     checkpoint = end.best_checkpoint if request.recipe.checkpoint == "best" else end.last_checkpoint
     if checkpoint is None or not checkpoint.is_dir():
         raise MedllmError(f"{name}: no {request.recipe.checkpoint} checkpoint in {request.output_dir}")
     attempts = read_attempts(request)
     last = attempts[-1]
-    seen = (end.step - last.first_step) * last.batch * last.accumulation * request.recipe.gpus
+    seen = (end.step - last.first_step) * last.batch * last.accumulation * request.recipe.ranks
     return TrainResult(
         key=job.key,
         stage=request.stage,

@@ -94,7 +94,7 @@ def _arguments(stage: StageRecipe, dtype: str | None, command: str) -> dict[str,
         # None: decided by the model, which need not be here.
         values[name] = stage.extra.get(name, None if dtype is None else dtype == half)
     return values | {
-        "world_size": stage.gpus,
+        "world_size": stage.ranks,
         "per_device_train_batch_size": stage.per_device_train_batch_size,
         "gradient_accumulation_steps": stage.gradient_accumulation_steps,
         "learning_rate": stage.learning_rate,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,36 @@ from medllm_ops.swift.recipe import load_recipe, read_recipe
 
 pytestmark = pytest.mark.usefixtures("asked_once")
 
+# A value that each of the 27 may have had.
+VALUES_OF_2024: dict[str, Any] = {
+    "model_type": "qwen_14b_chat",
+    "model_cache_dir": "/models/Qwen-14B-Chat",
+    "custom_train_dataset_path": ["/data/a.jsonl"],
+    "custom_val_dataset_path": ["/data/b.jsonl"],
+    "batch_size": 7,
+    "eval_batch_size": 7,
+    "num_train_epochs": 5,
+    "deepspeed_config_path": "default-zero2",
+    "output_dir": "/data/out",
+    "add_output_dir_suffix": False,
+    "logging_steps": 7,
+    "max_length": 5000,
+    "learning_rate": 2e-4,
+    "sft_type": "full",
+    "dataset_test_ratio": 0.05,
+    "train_dataset_sample": 500,
+    "val_dataset_sample": 50,
+    "system": "You are a pharmacist.",
+    "self_cognition_sample": 100,
+    "model_name": ["小禾", "Little Grain"],
+    "model_author": ["某", "Some"],
+    "freeze_parameters": 0.5,
+    "additional_trainable_parameters": ["lm_head"],
+    "lora_dtype": "fp16",
+    "lora_target_modules": ["ALL"],
+    "save_total_limit": 3,
+    "resume_from_checkpoint": "/data/out/checkpoint-3",
+}
 SCRIPTS = Path(__file__).with_name("scripts")
 PYTHON = ("pretrain.py", "merge.py", "finetune.py", "identity.py", "app.py")
 # Any name an argument can have, and those that mean something.
@@ -118,6 +149,19 @@ def test_each_of_the_27_has_a_comment(seed: Migrated) -> None:
     comments = [line for line in seed.text.splitlines() if line.lstrip().startswith("#")]
     named = {name for name in SUCCESSORS if any(f"{name} = " in line for line in comments)}
     assert named == set(SUCCESSORS)
+
+
+def test_what_becomes_of_each_of_the_27_is_what_the_readme_says(repository: Path) -> None:
+    """A script with this one argument leads to today's name in the table, or says that the chain or the run has it."""
+    table = re.findall(r"^\| (\d+) \| `(\w+)` \| ([^|]+) \| ([^|]+) \|", (repository / "README.md").read_text(), re.M)
+    assert [name for _, name, *_ in table] == list(SUCCESSORS)
+    for number, name, today, limits in table:
+        migrated = migrate([("x.py", f"SftArguments({name}={VALUES_OF_2024[name]!r})")], "x")
+        (told,) = {line for line in migrated.text.splitlines() if f"{name} = " in line and f"({number} of 27: " in line}
+        stage = migrated.recipe.stages.get("self_cognition") or migrated.recipe.stages["sft"]
+        fields = {*stage.model_dump(exclude_defaults=True), *stage.extra, "model", "system"}
+        named = {name if today.startswith("same") else "", *re.findall(r"`(\w+)`", f"{today} {limits}")}
+        assert fields & named or any(word in told for word in ("chain", "run", "the data", *named - {""})), told
 
 
 def test_merges_and_the_app_are_told_what_does_their_work(seed: Migrated) -> None:

@@ -26,6 +26,18 @@ def argument(text: str, name: str = "a") -> Argument:
         ("common = dict(a=3)\nSftArguments(**common)", 3),
         ("common = {**{'a': 4}}\nSftArguments(**common)", 4),
         ("x = SftArguments()\nx.a = 7", 7),
+        ("B = '/data'\nSftArguments(a=f'{B}/{3}.jsonl')", "/data/3.jsonl"),
+        (
+            "B = '/data'\nSftArguments(a=[B + '/x', os.path.join(B, 'y'), str(Path(B) / 'z')])",
+            ["/data/x", "/data/y", "/data/z"],
+        ),
+        ("SftArguments(a=2 * 1024)", 2048),
+        ("SftArguments(a=1 / 4)", 0.25),
+        ("c = {'a': 1}\nc['a'] = 2\nSftArguments(**c)", 2),
+        ("c = {'a': 1}\nc.update(a=3)\nc.update({'b': 4})\nSftArguments(**c)", 3),
+        ("from swift.llm import SftArguments as S\nS(a=1)", 1),
+        ("sft_main(['--a', '5'])", 5),
+        ("words = ['--a', '5']\nsft_main(words)", 5),
         ("x = SftArguments(a=1)\nx.a = 7", 7),
     ],
 )
@@ -45,6 +57,13 @@ def test_values_are_read_where_no_code_has_to_run(text: str, value: object) -> N
         "def f(N):\n    SftArguments(a=N)",
         "SftArguments(a=[f()])",
         "SftArguments(a={1: 2})",
+        "L = ['x']\nL.append('y')\nSftArguments(a=L)",
+        "L = ['x']\nL[0] = 'y'\nSftArguments(a=L)",
+        "SftArguments(a=f'{x}')",
+        "SftArguments(a=f'{3:04d}')",
+        "SftArguments(a=1 / 0)",
+        "SftArguments(a='x' * 3)",
+        "SftArguments(a=1e308 * 10)",
         f"SftArguments(a={10**30})",
         f"SftArguments(a=0x{'f' * 5000})",
     ],
@@ -63,6 +82,10 @@ def test_what_would_have_to_be_computed_is_not_guessed(text: str) -> None:
         ("SftArguments(**{g(): 1})", "whose name is computed (g())"),
         ("os.environ['CUDA_VISIBLE_DEVICES'] = '1'", "the environment was given 'CUDA_VISIBLE_DEVICES' = '1'"),
         ("x = SftArguments(a=1)\nx.a = 7", "a = 1 was replaced below by 7"),
+        ("c = {'a': 1}\nc.pop('a')\nSftArguments(**c)", "line 2: not followed: c.pop('a')"),
+        ("c = {'a': 1}\nSftArguments(**c)\nc['a'] = 2", "line 3: not followed: c['a'] = 2"),
+        ("c = {'a': 1}\nc['a'] = 2\nSftArguments(**c)", "a = 1 was replaced below by 2"),
+        ("sft_main(parse())\nsft_main(settings)", "what sft_main is given has to be read: settings"),
         ("os.system('swift sft ' + x)", "a command has to be read: 'swift sft ' + x"),
     ],
 )
@@ -72,7 +95,12 @@ def test_what_is_not_understood_is_left_over(text: str, left: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["os.system('swift sft --a 1')", "subprocess.run(['swift', 'sft', '--a', '1'])", "run('python llm_sft.py --a 1')"],
+    [
+        "os.system('swift sft --a 1')",
+        "subprocess.run(['swift', 'sft', '--a', '1'])",
+        "run('python llm_sft.py --a 1')",
+        "N = 1\nrun(f'swift sft --a {N}')",
+    ],
 )
 def test_commands_that_a_script_starts_are_read(text: str) -> None:
     assert argument(text).value == 1

@@ -27,6 +27,11 @@ def call(text: str) -> Call:
         ("CUDA_VISIBLE_DEVICES=0 nohup swift sft --a 1 > x.log 2>&1 &", "train"),
         ("swift sft \\\n  --a 1", "train"),
         ("cd x && swift sft --a 1 | tee log", "train"),
+        ("python -m swift.cli.sft --a 1", "train"),
+        ('eval "swift sft --a 1"', "train"),
+        ("bash -c 'swift sft --a 1'", "train"),
+        ("if [ -d x ]; then swift sft --a 1; fi", "train"),
+        ("A='--a 1'\nswift sft $A", "train"),
     ],
 )
 def test_each_form_of_a_call_is_found(text: str, kind: str) -> None:
@@ -48,6 +53,8 @@ def test_each_form_of_a_call_is_found(text: str, kind: str) -> None:
         ("--a None", None),
         ("--a 1_000", "1_000"),
         ("--a default-zero2", "default-zero2"),
+        ("--a ${LR:-1e-4}", 1e-4),
+        ("--a '${LR:-x} $(y)'", "${LR:-x} $(y)"),
     ],
 )
 def test_values_are_read_as_they_were_meant(text: str, value: object) -> None:
@@ -74,10 +81,39 @@ def test_variables_of_the_script_are_put_in_and_others_are_not_guessed() -> None
         ("swift sft --a 'x", "the quotes do not balance"),
         ("--c 3", "not understood: --c 3"),
         ("swift frobnicate --a 1", "not understood: swift frobnicate --a 1"),
+        ("for x in pt sft; do swift $x; done", "not understood: do swift $x"),
+        ("alias s='swift sft'", "not understood: alias"),
     ],
 )
 def test_what_stands_beside_the_arguments_is_left_over(text: str, left: str) -> None:
     assert any(left in sentence for sentence in read(text).leftovers)
+
+
+def test_what_a_shell_would_compute_splits_no_command() -> None:
+    found = call('swift sft --a $(expr 16 / $N) --b $((40 + 2)) --c "$(date +%F) x" --d "${A[@]}" --e 5')
+    assert {name: each.readable for name, each in found.arguments.items()} == {
+        "a": False,
+        "b": False,
+        "c": False,
+        "d": False,
+        "e": True,
+    }
+    assert found.arguments["a"].text == "$(expr 16 / $N)"
+
+
+def test_a_quoted_variable_is_one_word() -> None:
+    found = call("A='x y'\nswift sft --a $A --b \"$A\"")
+    assert (found.arguments["a"].value, found.arguments["b"].value) == (["x", "y"], "x y")
+
+
+def test_a_text_for_another_command_is_no_call() -> None:
+    script = read("cat <<'END' > x.sh\nswift pt --a 1\nEND\nswift sft --b 2")
+    assert [each.name for each in script.calls] == ["sft"]
+    assert script.leftovers == ["x.sh, line 2: a text for another command is not read: swift pt --a 1"]
+
+
+def test_a_command_that_asks_for_itself_ends() -> None:
+    assert read("A='eval $A'\neval $A\nswift sft --a 1").calls
 
 
 def test_a_comment_line_inside_a_continued_command_ends_it() -> None:

@@ -89,7 +89,7 @@ def test_a_disk_without_room_is_named(tmp_path: Path) -> None:
 
 def test_what_a_device_cannot_do_is_named() -> None:
     flash = StageRecipe(max_steps=1, attn_impl="flash_attn", extra={"use_liger_kernel": True})
-    assert len(device_problems("sft", flash, "bfloat16", None)) == 2
+    assert len(device_problems("sft", flash, "float32", None)) == 2
     assert device_problems("sft", flash, "bfloat16", find_card("L4")) == []
     assert "float16" in device_problems("sft", flash, "bfloat16", find_card("T4"))[0]
     assert "attn_impl" in device_problems("sft", flash, "float16", find_card("T4"))[0]
@@ -109,9 +109,20 @@ def test_licences_that_are_denied_stop_and_unknown_ones_are_told() -> None:
 
 def test_few_bits_need_a_gpu_unless_their_library_has_kernels_for_processors() -> None:
     few = StageRecipe(max_steps=1, quant_method="bnb", quant_bits=4)
-    assert device_problems("sft", few, "bfloat16", None) == []
-    (told,) = device_problems("sft", few.model_copy(update={"quant_method": "eetq"}), "bfloat16", None)
+    assert device_problems("sft", few, "float32", None) == []
+    (told,) = device_problems("sft", few.model_copy(update={"quant_method": "eetq"}), "float32", None)
     assert told == "stages.sft.quant_method eetq: that needs a GPU, and there is none here: leave it out"
+
+
+def test_half_precision_needs_a_gpu() -> None:
+    stage = StageRecipe(max_steps=1, extra={"bf16": True, "fp16": False})
+    assert device_problems("sft", stage, "bfloat16", None) == [
+        "torch_dtype bfloat16: that needs a GPU, and there is none here: give float32",
+        "stages.sft.extra.bf16 true: that needs a GPU, and there is none here: leave it out",
+    ]
+    assert device_problems("sft", stage, "bfloat16", find_card("L4")) == []
+    pure = StageRecipe(max_steps=1, extra={"bf16": False})
+    assert device_problems("sft", pure, "bfloat16", None) == []
 
 
 def test_a_package_that_a_setting_needs_and_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,8 @@ def migrate(scripts: Sequence[tuple[str, str]], name: str) -> Migrated:
     if not trainings:
         found = "; ".join(f"{call.name} in line {call.line}: {_today(call)}" for call in script.calls)
         files = ", ".join(file for file, _ in scripts)
-        raise MedllmError(f"{files}: no training of ms-swift is in it; {found or 'nor anything else of it'}")
+        left = f"; to be read: {'; '.join(script.leftovers)}" if script.leftovers else ""
+        raise MedllmError(f"{files}: no training of ms-swift is in it; {found or 'nor anything else of it'}{left}")
     calls = _stages(trainings, human)
     values, comments = _recipe_values(calls, human)
     member = known_member(str(values["model"]), values.get("model_type"), values.get("template"))
@@ -171,6 +172,9 @@ def _recipe_value(
     place = f"{call.file}, line {argument.line}: {described(argument)}"
     if not argument.readable or argument.value is None or argument.value == []:
         human.append(f"{place}: it says nothing that a recipe can hold")
+        return
+    if argument.value == "AUTO" and argument.name in ("dtype", "torch_dtype", "template", "template_type"):
+        comments.setdefault("description", []).append(f"{described(argument)}: left out, which means the same")
         return
     found = _recipe_fields(argument, call)
     if not found:

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import ast
 import warnings
-from typing import Any
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.swift.migrate.calls import KINDS, Argument, Call, Script
-from medllm_ops.swift.migrate.shell_script import read_shell
+from medllm_ops.swift.migrate.python_values import Change, Constants, last_name, source
+from medllm_ops.swift.migrate.shell_script import read_shell, shell_line
 
-_LARGEST = 10**18
 _SHELLS = ("system", "run", "call", "check_call", "check_output", "Popen", "getoutput")
-_ENUMERATIONS = ("ModelType", "DatasetName", "TemplateType", "LLMModelType", "MLLMModelType")
+# Functions that take a list of words where others take a class of arguments, and the command of the same work.
+_MAINS = {
+    "app_ui_main": "app-ui",
+    "deploy_main": "deploy",
+    "dpo_main": "dpo",
+    "export_main": "export",
+    "infer_main": "infer",
+    "merge_lora_main": "merge-lora",
+    "pt_main": "pt",
+    "rlhf_main": "rlhf",
+    "sft_main": "sft",
+}
 
 
 def read_python(text: str, file: str) -> Script:
     """The calls of ms-swift in a Python script, in the order of its lines.
 
-    Constants that a name was given once are followed, and so are ``dict(...)`` and ``**settings``; whatever would
-    have to be computed is left to a human.
+    Constants that a name was given once are followed, in formatted texts, sums and paths too, and so are ``dict(...)``
+    and ``**settings`` with what was put into them later; whatever else would have to be computed is left to a human.
 
     :raises MedllmError: if it is no Python.
     """
@@ -42,9 +52,13 @@ class _Reader(ast.NodeVisitor):
     def __init__(self, tree: ast.AST, file: str) -> None:
         self.file = file
         self.script = Script()
-        self._constants = _constants(tree)
+        self._constants = Constants(tree)
+        self._aliases: dict[str, str] = {}
         self._bound: dict[str, Call] = {}
         self._functions: list[str] = []
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        self._aliases |= {each.asname: each.name for each in node.names if each.asname}
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self._functions.append(node.name)
@@ -62,9 +76,11 @@ class _Reader(ast.NodeVisitor):
             self._assign(node.target, node.value)
 
     def visit_Call(self, node: ast.Call) -> None:
-        name = _last_name(node.func)
+        name = self._name(node.func)
         if name in KINDS and (name.endswith("Arguments") or name == "merge_lora"):
             self._take(node, name)
+        elif name in _MAINS and node.args:
+            self._main(node.args[0], _MAINS[name], name)
         elif name in _SHELLS:
             self._shell(node)
         self.generic_visit(node)
@@ -72,17 +88,17 @@ class _Reader(ast.NodeVisitor):
     def _assign(self, target: ast.expr, value: ast.expr) -> None:
         if isinstance(target, ast.Name) and isinstance(value, ast.Call):
             for call in self.script.calls:
-                if (call.line, call.name) == (value.lineno, _last_name(value.func)):
+                if (call.line, call.name) == (value.lineno, self._name(value.func)):
                     self._bound[target.id] = call
                     call.hints.append(target.id)
         elif (
             isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id in self._bound
         ):
             self.script.add(self._bound[target.value.id], self._argument(target.attr, value))
-        elif isinstance(target, ast.Subscript) and _last_name(target.value) == "environ":
-            name = _source(target.slice)
+        elif isinstance(target, ast.Subscript) and self._name(target.value) == "environ":
+            name = source(target.slice)
             self.script.leftovers.append(
-                f"{self.file}, line {value.lineno}: the environment was given {name} = {_source(value)}"
+                f"{self.file}, line {value.lineno}: the environment was given {name} = {source(value)}"
             )
 
     def _take(self, node: ast.Call, name: str) -> None:
@@ -100,9 +116,18 @@ class _Reader(ast.NodeVisitor):
 
     def _unpack(self, call: Call, node: ast.expr) -> None:
         """Take what ``**settings`` holds."""
-        if isinstance(node, ast.Name) and node.id in self._constants:
-            node = self._constants[node.id]
-        if isinstance(node, ast.Call) and _last_name(node.func) == "dict" and not node.args:
+        changes: list[Change] = []
+        if isinstance(node, ast.Name) and (constant := self._constants.first(node.id)) is not None:
+            changes, node = self._constants.changes(node.id), constant
+        self._unpack_first(call, node)
+        for change in changes:
+            if change.line > call.line or change.name is None or change.value is None:
+                self.script.leftovers.append(f"{self.file}, line {change.line}: not followed: {change.text}")
+            else:
+                self.script.add(call, self._argument(change.name, change.value))
+
+    def _unpack_first(self, call: Call, node: ast.expr) -> None:
+        if isinstance(node, ast.Call) and self._name(node.func) == "dict" and not node.args:
             for keyword in node.keywords:
                 if keyword.arg is not None:
                     self.script.add(call, self._argument(keyword.arg, keyword.value))
@@ -116,89 +141,56 @@ class _Reader(ast.NodeVisitor):
                 elif key is None:
                     self._unpack(call, value)
                 else:
-                    self._leave(value, f"a setting of {call.name} whose name is computed ({_source(key)})")
+                    self._leave(value, f"a setting of {call.name} whose name is computed ({source(key)})")
             return
         self._leave(node, f"settings of {call.name}")
 
     def _argument(self, name: str, node: ast.expr) -> Argument:
-        text = _source(node)
+        text = source(node)
         try:
-            value = self._value(node, 0)
+            value = self._constants.value(node)
         except (ValueError, RecursionError):
             return Argument(name, None, text, node.lineno, readable=False)
         followed = f"{text}: {value!r}" if isinstance(node, ast.Name) else text
         return Argument(name, value, followed, node.lineno)
 
-    def _value(self, node: ast.expr, depth: int) -> Any:
-        """What an expression is, if no code has to run for it.
-
-        :raises ValueError: if some has to.
-        """
-        if depth > 20:
-            raise ValueError("a constant that is defined by itself")
-        if isinstance(node, ast.Attribute) and _last_name(node.value) in _ENUMERATIONS:
-            return node.attr
-        if isinstance(node, ast.Name) and node.id in self._constants:
-            return self._value(self._constants[node.id], depth + 1)
-        if isinstance(node, ast.List | ast.Tuple):
-            return [self._value(each, depth + 1) for each in node.elts]
-        value = ast.literal_eval(node)
-        too_long = isinstance(value, int) and abs(value) > _LARGEST
-        if too_long or not isinstance(value, str | int | float | bool | None):
-            raise ValueError("nothing that a recipe can hold")
-        return value
-
     def _shell(self, node: ast.Call) -> None:
         """Read a command line that the script starts."""
         for argument in node.args[:1]:
             try:
-                value = self._value(argument, 0)
+                value = self._constants.value(argument)
             except ValueError:
-                if "swift" in _source(argument):
+                if "swift" in source(argument):
                     self._leave(argument, "a command")
                 continue
-            line = " ".join(map(_quote, value)) if isinstance(value, list) else str(value)
+            line = shell_line(value) if isinstance(value, list) else str(value)
             if "swift" in line or "llm_" in line:
-                found = read_shell(line, self.file, first_line=node.lineno)
-                self.script.calls += found.calls
-                self.script.leftovers += found.leftovers
+                self._read_line(line, node.lineno)
+
+    def _main(self, argument: ast.expr, command: str, name: str) -> None:
+        """Read the words that a main function is given; a class of arguments is found by itself."""
+        if isinstance(argument, ast.Call) or (isinstance(argument, ast.Name) and argument.id in self._bound):
+            return
+        try:
+            words = self._constants.value(argument)
+        except (ValueError, RecursionError):
+            words = None
+        if isinstance(words, list):
+            self._read_line(f"swift {command} {shell_line(words)}", argument.lineno)
+        else:
+            self._leave(argument, f"what {name} is given")
+
+    def _read_line(self, line: str, number: int) -> None:
+        found = read_shell(line, self.file, first_line=number)
+        for call in found.calls:
+            call.hints += self._functions
+        self.script.calls += found.calls
+        self.script.leftovers += found.leftovers
+
+    def _name(self, node: ast.expr) -> str:
+        """The last part of a name, as it is called where it comes from."""
+        name = last_name(node)
+        return self._aliases.get(name, name)
 
     def _leave(self, node: ast.expr, what: str) -> None:
-        self.script.leftovers.append(f"{self.file}, line {node.lineno}: {what} has to be read: {_source(node)}")
-
-
-def _source(node: ast.AST) -> str:
-    try:
-        return ast.unparse(node)
-    except ValueError:  # a number of thousands of digits
-        return "a number that is too long to be written"
-
-
-def _quote(value: Any) -> str:
-    return "'" + str(value).replace("'", "'\"'\"'") + "'"
-
-
-def _last_name(node: ast.expr) -> str:
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def _constants(tree: ast.AST) -> dict[str, ast.expr]:
-    """Names that are given a value exactly once, with that value."""
-    found: dict[str, list[ast.expr | None]] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign):
-            for target in node.targets:
-                for name in ast.walk(target):
-                    if isinstance(name, ast.Name):
-                        found.setdefault(name.id, []).append(node.value if name is target else None)
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            found.setdefault(node.target.id, []).append(node.value)
-        elif isinstance(node, ast.AugAssign | ast.For | ast.NamedExpr | ast.AsyncFor):
-            for name in ast.walk(node.target):
-                if isinstance(name, ast.Name):
-                    found.setdefault(name.id, []).append(None)
-        elif isinstance(node, ast.arg):
-            found.setdefault(node.arg, []).append(None)
-    return {name: values[0] for name, values in found.items() if len(values) == 1 and values[0] is not None}
+        self.script.leftovers.append(f"{self.file}, line {node.lineno}: {what} has to be read: {source(node)}")

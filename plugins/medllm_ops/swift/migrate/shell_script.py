@@ -4,71 +4,171 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 from medllm_ops.swift.migrate.calls import KINDS, Argument, Call, Kind, Script
+from medllm_ops.swift.migrate.shell_words import Words, without_signs
 
 _ASSIGNMENT = re.compile(r"^([A-Za-z_]\w*)=(.*)$", re.DOTALL)
-_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _NUMBER = re.compile(r"^[-+]?\d+$")
 _SEPARATORS = frozenset({";", "&&", "||", "|", "&", ";;", "(", ")", "|&"})
-_PLAIN_STARTS = (["python"], ["python3"], ["nohup"], ["exec"], ["nohup", "python"])
+_PLAIN_STARTS = {
+    "",
+    "python",
+    "python3",
+    "nohup",
+    "exec",
+    "nohup python",
+    "then",
+    "do",
+    "else",
+    "python -m",
+    "python3 -m",
+}
 _REDIRECTION = re.compile(r"^[<>]|^>&|^&>")
+_HERE = re.compile(r"(?<!<)<<-?\s*(['\"]?)(\w+)\1")
+_MODULE = "swift.cli."
+# Commands inside of commands; a variable can hold one that asks for itself.
+_DEEPEST = 5
+# Commands that may name ms-swift, and train nothing.
+_HARMLESS = frozenset({"cd", "conda", "echo", "git", "ls", "mkdir", "pip", "source"})
 
 
 def read_shell(text: str, file: str, first_line: int = 1) -> Script:
     """The calls of ms-swift in a shell script, in order.
 
-    Variables that the script itself sets are put in; whatever else stands in a call is left to a human.
+    Variables that the script itself sets are put in, and so are the defaults of ``${NAME:-default}``; whatever else
+    stands in a call is left to a human.
     """
-    script = Script()
-    variables: dict[str, str] = {}
-    for number, line in _logical_lines(text, first_line):
-        words, comment = _words(line)
-        if words is None:
-            script.leftovers.append(f"{file}, line {number}: the quotes do not balance: {line}")
-            words, comment = line.split(), ""
-        for command in _commands(words):
-            _read_command(command, script, variables, file, number)
-        if comment and words:
-            script.leftovers.append(f"{file}, line {number}: after a # stands: {comment}")
-    return script
+    reader = _Reader(file)
+    reader.read(without_signs(text), first_line)
+    return reader.script
 
 
-def _logical_lines(text: str, first: int) -> list[tuple[int, str]]:
-    """Lines with those that a backslash continues, each with the number of its first one; no comment lines."""
-    lines: list[tuple[int, str]] = []
-    held, start = "", 0
-    # Only \n ends a line in a shell.
-    for number, raw in enumerate(text.split("\n"), start=first):
-        line = raw.removesuffix("\r")
-        start = start if held else number
-        if line.endswith("\\") and not line.endswith("\\\\"):
-            held += line[:-1] + " "
-            continue
-        line, held = held + line, ""
-        if line.strip() and not line.lstrip().startswith("#"):
-            lines.append((start, line))
-    if held.strip() and not held.lstrip().startswith("#"):
-        lines.append((start, held))
-    return lines
+def shell_line(words: Sequence[Any]) -> str:
+    """A command line of these words, which a shell would split into them again."""
+    return " ".join("'" + str(word).replace("'", "'\"'\"'") + "'" for word in words)
 
 
-def _words(line: str) -> tuple[list[str] | None, str]:
-    """The words of a line, and the comment at its end; None in place of words if the quotes do not balance."""
-    comment = ""
-    # Inside a word, # is a letter: ms-swift's data sets are written path#rows.
-    found = re.search(r"(?:^|\s)#", line)
-    if found and not any(line[: found.start()].count(quote) % 2 for quote in "'\""):
-        line, comment = line[: found.start()], line[found.end() :].strip()
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    lexer.commenters = ""
-    try:
-        return list(lexer), comment
-    except ValueError:
-        return None, comment
+class _Reader:
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.script = Script()
+        self._words = Words()
+        self._depth = 0
+
+    def read(self, text: str, first_line: int) -> None:
+        """Take the calls of a text."""
+        for number, line in self._logical_lines(text, first_line):
+            words, comment = self._words.split(line)
+            if words is None:
+                self._leave(number, f"the quotes do not balance: {line}")
+                words, comment = line.split(), ""
+            for command in _commands(words):
+                self._read_command(command, number)
+            if comment and words:
+                self._leave(number, f"after a # stands: {comment}")
+
+    def _leave(self, line: int, told: str) -> None:
+        self.script.leftovers.append(f"{self.file}, line {line}: {told}")
+
+    def _logical_lines(self, text: str, first: int) -> list[tuple[int, str]]:
+        """Lines with those that a backslash continues, each with the number of its first one; no comment lines."""
+        lines: list[tuple[int, str]] = []
+        held, start = "", 0
+        # Only \n ends a line in a shell.
+        raw_lines = [raw.removesuffix("\r") for raw in text.split("\n")]
+        until = 0
+        for position, line in enumerate(raw_lines):
+            number = first + position
+            if position < until:
+                if "swift" in line:
+                    self._leave(number, f"a text for another command is not read: {line.strip()}")
+                continue
+            start = start if held else number
+            if line.endswith("\\") and not line.endswith("\\\\"):
+                held += line[:-1] + " "
+                continue
+            line, held = held + line, ""
+            if line.strip() and not line.lstrip().startswith("#"):
+                lines.append((start, line))
+                if here := _HERE.search(line):
+                    ends = (at + 1 for at in range(position + 1, len(raw_lines)) if raw_lines[at].strip() == here[2])
+                    until = next(ends, 0)
+        if held.strip() and not held.lstrip().startswith("#"):
+            lines.append((start, held))
+        return lines
+
+    def _read_command(self, words: list[str], line: int) -> None:
+        environment, unexpanded = self._environment(words)
+        rest = [each for word in unexpanded for each in self._words.expand(word)]
+        if (inner := _command_in(rest)) and self._depth < _DEEPEST:
+            self._depth += 1
+            self.read(inner, line)
+            self._depth -= 1
+            return
+        found = _find_call(rest)
+        if found is None:
+            named = any(re.search(r"\bswift\b", word) for word in rest) and rest[0] not in _HARMLESS
+            if any(word.startswith("--") for word in rest) or named:
+                self._leave(line, f"not understood: {self._show(words)}")
+            elif not rest:
+                self._words.variables.update(environment)
+            return
+        kind, name, begin, start = found
+        call = Call(kind, name, self.file, line)
+        self.script.calls.append(call)
+        if environment:
+            settings = ", ".join(f"{key}={self._words.show(value)}" for key, value in environment.items())
+            told = "; its processes are the field gpus now" if "NPROC_PER_NODE" in environment else ""
+            self._leave(line, f"the environment was given {settings}{told}")
+        if " ".join(before := rest[:begin]) not in _PLAIN_STARTS:
+            self._leave(line, f"{name} was started by: {self._show(before)}")
+        self._read_arguments(rest[start:], call)
+
+    def _show(self, words: Sequence[str]) -> str:
+        return " ".join(shlex.quote(word) if self._words.is_known(word) else self._words.show(word) for word in words)
+
+    def _environment(self, words: list[str]) -> tuple[dict[str, str], list[str]]:
+        """Assignments before a command, and the command."""
+        environment = {}
+        position = 1 if words[0] in ("export", "set", "env", "declare") else 0
+        while position < len(words) and (found := _ASSIGNMENT.match(words[position])):
+            environment[found[1]] = self._words.expand_one(found[2])
+            position += 1
+        return environment, words[position:]
+
+    def _read_arguments(self, words: list[str], call: Call) -> None:
+        name: str | None = None
+        values: list[str] = []
+        for position, word in enumerate(words):
+            if _REDIRECTION.match(word):
+                self.script.leftovers.append(
+                    f"{call.place}: the output went elsewhere: {self._words.show(' '.join(words[position:]))}"
+                )
+                break
+            if word.startswith("--") and len(word) > 2:
+                self._finish(name, values, call)
+                name, equals, value = word[2:].partition("=")
+                values = [value] if equals else []
+            else:
+                values.append(word)
+        self._finish(name, values, call)
+
+    def _finish(self, name: str | None, values: list[str], call: Call) -> None:
+        if name is None:
+            if values:
+                self.script.leftovers.append(f"{call.place}: before the first option stands: {self._show(values)}")
+            return
+        readable = all(self._words.is_known(value) for value in [name, *values])
+        read: Any = [_read_value(value) for value in values]
+        if len(read) < 2:
+            # An option alone is switched on.
+            read = read[0] if read else True
+        text = self._words.show(" ".join(values)) or "true"
+        self.script.add(call, Argument(self._words.show(name), read if readable else None, text, call.line, readable))
 
 
 def _commands(words: list[str]) -> list[list[str]]:
@@ -81,35 +181,12 @@ def _commands(words: list[str]) -> list[list[str]]:
     return [command for command in commands if command]
 
 
-def _read_command(words: list[str], script: Script, variables: dict[str, str], file: str, line: int) -> None:
-    environment, rest = _environment(words, variables)
-    found = _find_call(rest)
-    if found is None:
-        if any(word.startswith("--") for word in rest) or "swift" in rest:
-            script.leftovers.append(f"{file}, line {line}: not understood: {shlex.join(words)}")
-        elif not rest:
-            variables.update(environment)
-        return
-    kind, name, begin, start = found
-    call = Call(kind, name, file, line)
-    script.calls.append(call)
-    if environment:
-        settings = ", ".join(f"{key}={value}" for key, value in environment.items())
-        told = "; its processes are the field gpus now" if "NPROC_PER_NODE" in environment else ""
-        script.leftovers.append(f"{file}, line {line}: the environment was given {settings}{told}")
-    if (before := rest[:begin]) and before not in _PLAIN_STARTS:
-        script.leftovers.append(f"{file}, line {line}: {name} was started by: {shlex.join(before)}")
-    _read_arguments(rest[start:], call, script, variables)
-
-
-def _environment(words: list[str], variables: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Assignments before a command, and the command."""
-    environment = {}
-    position = 1 if words[0] in ("export", "set", "env", "declare") else 0
-    while position < len(words) and (found := _ASSIGNMENT.match(words[position])):
-        environment[found[1]] = _expand(found[2], variables)
-        position += 1
-    return environment, words[position:]
+def _command_in(words: list[str]) -> str:
+    """The command line that a command only hands on: ``eval LINE``, ``bash -c LINE``."""
+    if words[:1] == ["eval"]:
+        return " ".join(words[1:])
+    shell = words and PurePosixPath(words[0]).name in ("bash", "sh", "zsh")
+    return words[2] if shell and len(words) > 2 and words[1] in ("-c", "-lc", "-ec") else ""
 
 
 def _find_call(words: list[str]) -> tuple[Kind, str, int, int] | None:
@@ -121,43 +198,10 @@ def _find_call(words: list[str]) -> tuple[Kind, str, int, int] | None:
         if path.name == "swift" and position + 1 < len(words) and words[position + 1] in KINDS:
             name = words[position + 1]
             return KINDS[name], name, position, position + 2
-        if path.suffix == ".py" and path.stem in KINDS:
-            return KINDS[path.stem], path.stem, position, position + 1
+        stem = word.removeprefix(_MODULE) if word.startswith(_MODULE) else path.stem
+        if stem in KINDS and (path.suffix == ".py" or stem != path.stem):
+            return KINDS[stem], stem, position, position + 1
     return None
-
-
-def _read_arguments(words: list[str], call: Call, script: Script, variables: dict[str, str]) -> None:
-    name: str | None = None
-    values: list[str] = []
-    for position, word in enumerate(words):
-        if _REDIRECTION.match(word):
-            script.leftovers.append(f"{call.place}: the output went elsewhere: {' '.join(words[position:])}")
-            break
-        if word.startswith("--") and len(word) > 2:
-            _finish(name, values, call, script, variables)
-            name, equals, value = word[2:].partition("=")
-            values = [value] if equals else []
-        else:
-            values.append(word)
-    _finish(name, values, call, script, variables)
-
-
-def _finish(name: str | None, values: list[str], call: Call, script: Script, variables: dict[str, str]) -> None:
-    if name is None:
-        if values:
-            script.leftovers.append(f"{call.place}: before the first option stands: {' '.join(values)}")
-        return
-    expanded = [_expand(value, variables) for value in values]
-    readable = not any("$" in value or "`" in value for value in expanded)
-    read: Any = [_read_value(value) for value in expanded]
-    if len(read) < 2:
-        # An option alone is switched on.
-        read = read[0] if read else True
-    script.add(call, Argument(name, read if readable else None, " ".join(expanded) or "true", call.line, readable))
-
-
-def _expand(text: str, variables: dict[str, str]) -> str:
-    return _VARIABLE.sub(lambda found: variables.get(found[1] or found[2], found[0]), text)
 
 
 def _read_value(text: str) -> Any:

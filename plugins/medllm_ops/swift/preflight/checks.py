@@ -99,12 +99,20 @@ def device_problems(name: str, stage: StageRecipe, dtype: str | None, card: Card
             return [f"{where}.attn_impl {stage.attn_impl}: {card.name} is too old for it: give sdpa, and no packing"]
         return []
     asked = {
+        # transformers refuses mixed precision without a GPU.
+        f"extra.{name} true": bool(stage.extra.get(name))
+        for name in ("bf16", "fp16")
+    } | {
         f"attn_impl {stage.attn_impl}": (stage.attn_impl or "").startswith("flash"),
         # bitsandbytes has kernels for processors; the other libraries have none.
         f"quant_method {stage.quant_method}": stage.quant_method not in (None, "bnb"),
         "extra.use_liger_kernel true": bool(stage.extra.get("use_liger_kernel")),
     }
-    return [
+    # Half precision weights make ms-swift switch it on, unless the recipe says otherwise.
+    mixed = {"bfloat16": "bf16", "float16": "fp16"}.get(dtype or "")
+    on = mixed is not None and stage.extra.get(mixed) is not False
+    half = [f"torch_dtype {dtype}: that needs a GPU, and there is none here: give float32"] if on else []
+    return half + [
         f"{where}.{what}: that needs a GPU, and there is none here: leave it out"
         for what, is_set in asked.items()
         if is_set

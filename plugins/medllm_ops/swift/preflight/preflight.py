@@ -39,7 +39,7 @@ RESULT = "preflight.json"
 NEARLY_FULL = 0.9
 LONG_ON_CPU_HOURS = 12.0
 GIBI = 2**30
-# A trainer that is a service of its own: nothing is known of its GPU.
+# A trainer that is a service of its own, or a cluster: nothing is known of its GPU.
 ELSEWHERE = Target(Card("GPU of the trainer's host", 0.0), 1, None)
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def preflight(
             found.add((), [f"stages.{stage_name}: {dataset} has no set for it: no steps, disk and hours are estimated"])
         elif dataset:
             rows = read_rows(dataset, stage_name, stage)
-        here = replace(target, gpus=gpus or stage.gpus)
+        here = replace(target, gpus=gpus or stage.ranks)
         one = partial(estimate, stage_name, dtype=recipe.torch_dtype, shape=shape, target=here, rows=rows)
         need = one(stage)
         if measure and rows is not None:
@@ -152,8 +152,8 @@ def preflight_run(run: Run) -> dict[str, Any]:
     :raises MedllmError: with every problem and its remedy.
     """
     recipe, parameters = load_recipe(str(run.recipe_file)), run.parameters
-    here = trainer_mode() == "on-demand"
-    target, notes = host_target() if here else (ELSEWHERE, ["the trainer is on another host: its GPU was not seen"])
+    here = trainer_mode() == "on-demand" and parameters.where == "local"
+    target, notes = host_target() if here else (ELSEWHERE, ["training is done on another host: its GPU was not seen"])
     found = preflight(
         recipe,
         target,

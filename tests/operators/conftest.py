@@ -1,0 +1,3 @@
+from servers.cluster_fixtures import configure, home, server
+
+__all__ = ["configure", "home", "server"]
