@@ -265,7 +265,7 @@ def test_ms_swift_itself_knows_every_argument_of_every_recipe(files: dict[str, P
     for recipe in recipes:
         for stage, settings in recipe.stages.items():
             kind = command_of(stage)
-            argv = command(files, settings, kind).argv
+            argv = command(files, settings, kind, device="cuda").argv
             commands[f"{recipe.name} {stage}"] = [kind, *argv[argv.index(f"swift.cli.{kind}") + 1 :]]
     (tmp_path / "commands.json").write_text(json.dumps(commands), encoding="utf-8")
     argv = (sys.executable, "-c", ASK_MS_SWIFT, str(tmp_path / "commands.json"), str(tmp_path / "answer.json"))
