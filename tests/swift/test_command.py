@@ -26,6 +26,8 @@ from medllm_ops.swift.recipe import (
     read_recipe,
 )
 
+LAUNCH = "medllm_ops.swift.launch"
+
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
@@ -59,20 +61,21 @@ def flag(built: Command, name: str) -> list[str] | None:
 
 
 def test_the_trainer_is_started_without_a_launcher_above_it(files: dict[str, Path]) -> None:
-    assert command(files).argv[:3] == (sys.executable, "-m", "swift.cli.sft")
-    assert command(files, kind="pt").argv[2] == "swift.cli.pt"
+    assert command(files).argv[:4] == (sys.executable, "-m", LAUNCH, "swift.cli.sft")
+    assert command(files, kind="pt").argv[3] == "swift.cli.pt"
 
 
 def test_deepspeed_and_several_processes_get_torchrun_with_a_port_of_their_own(files: dict[str, Path]) -> None:
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node")
-    assert command(files, StageRecipe(max_steps=3, deepspeed="zero2")).argv[:8] == (
+    assert command(files, StageRecipe(max_steps=3, deepspeed="zero2")).argv[:9] == (
         *launcher,
         "1",
         "-m",
+        LAUNCH,
         "swift.cli.sft",
     )
     built = command(files, StageRecipe(max_steps=3, gpus=4), device="cuda")
-    assert built.argv[:8] == (*launcher, "4", "-m", "swift.cli.sft")
+    assert built.argv[:9] == (*launcher, "4", "-m", LAUNCH, "swift.cli.sft")
     assert flag(built, "use_cpu") is None
 
 

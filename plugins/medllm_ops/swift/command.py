@@ -107,7 +107,7 @@ def build(
     if needs_launcher(stage):
         # Standalone: it finds a free port, so that jobs beside each other do not meet.
         launcher += ("torch.distributed.run", "--standalone", "--nproc_per_node", str(stage.gpus), "-m")
-    argv = (*launcher, f"swift.cli.{kind}", *flags(arguments))
+    argv = (*launcher, "medllm_ops.swift.launch", f"swift.cli.{kind}", *flags(arguments))
     return Command(argv, process_environment(output_dir.parent / "cache"))
 
 
