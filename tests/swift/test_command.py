@@ -264,7 +264,7 @@ def test_an_alignment_runs_swift_rlhf_with_its_own_arguments(files: dict[str, Pa
 
 def test_ms_swift_itself_knows_every_argument_of_every_recipe(files: dict[str, Path], tmp_path: Path) -> None:
     recipes = [read_recipe(name) for name in list_recipes()]
-    commands = {"system": ["sft", *command(files, system="--seed=7").argv[3:]]}
+    commands = {"system": ["sft", *command(files, system="--seed=7").argv[4:]]}
     for recipe in recipes:
         for stage, settings in recipe.stages.items():
             kind = command_of(stage)
