@@ -1,11 +1,11 @@
 """What a stage costs beyond the bare ms-swift command: ``python benchmarks/stage_overhead.py``.
 
-The same stage of the same rows and model: once as the process that ``swift/command.py`` describes, once through
-``train_stage`` with trainer, lease, supervisor, watching and verification. Then the same for a merge: ``swift export``
-alone, and the merge with its proof. In turns; medians. Wall seconds are those until the command returns, processor
-seconds those of every process that it started, also of what ended later. On a machine that does other work, look at
-processor seconds, and at *beside ms-swift*: the wall seconds of ``train_stage`` in which ms-swift did not run, taken
-within one run.
+The same stage of the same rows and model: once as ms-swift alone, with the arguments of ``swift/command.py`` but
+without our quick start (``swift/launch.py``), once through ``train_stage`` with trainer, lease, supervisor, watching
+and verification. Then the same for a merge: ``swift export`` alone, and the merge with its proof. In turns; medians.
+Wall seconds are those until the command returns, processor seconds those of every process that it started, also of what
+ended later. On a machine that does other work, look at processor seconds, and at *beside ms-swift*: the wall seconds of
+``train_stage`` in which ms-swift did not run, taken within one run.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -75,12 +76,17 @@ def again(kind: str, arguments: dict[str, Any], folder: Path) -> tuple[Cost, dic
     return cost, read_json(result)
 
 
+def bare_cost(argv: Sequence[str], environment: dict[str, str], log: Path) -> Cost:
+    """Run ms-swift as it is."""
+    return measure([part for part in argv if part != "medllm_ops.swift.launch"], environment, log)
+
+
 def one_round(arguments: dict[str, str], folder: Path) -> dict[str, Cost]:
     """All four, once."""
     bare = folder / "bare"
     # The folder is new, so nothing is found again; the path's length is the same.
     command = build_command(stage_request(**arguments, output_dir=str(bare)), None)
-    found = {"training, bare": measure(command.argv, command.env, folder / "bare.log")}
+    found = {"training, bare": bare_cost(command.argv, command.env, folder / "bare.log")}
     ours = folder / "ours"
     found["training, ours"], result = again("train", {**arguments, "output_dir": str(ours)}, folder)
     found["beside ms-swift"] = Cost(result["beside"], 0.0)
@@ -96,7 +102,7 @@ def one_round(arguments: dict[str, str], folder: Path) -> dict[str, Cost]:
         template="qwen2_5",
     )
     argv, environment = export_command(request, folder / "exported", base_dtype(model))
-    found["merge, bare"] = measure(argv, environment, folder / "bare.log")
+    found["merge, bare"] = bare_cost(argv, environment, folder / "bare.log")
     merging = {name: arguments[name] for name in ("stage", "recipe", "model")}
     merging |= {"stage_dir": str(ours), "output_dir": str(folder / "merged")}
     found["merge, ours"], _ = again("merge", merging, folder)

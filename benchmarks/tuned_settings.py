@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +53,19 @@ class Variant:
     name: str
     changes: dict[str, Any]
     dtype: str = "bfloat16"
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 NO_RECOMPUTATION = {"gradient_checkpointing": False}
 ONE_ROW = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 16}
+# glibc gives each large tensor back to the system and takes it anew, page by page; with these it keeps them.
+KEEP = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 CPU = (
     Variant("2024: batches of 8, padded, recomputed", {}),
     Variant("+ nothing recomputed", NO_RECOMPUTATION),
     Variant("+ rows of like length together", {**NO_RECOMPUTATION, "group_by_length": True}),
     Variant("or one row a batch, 16 batches a step", {**NO_RECOMPUTATION, **ONE_ROW}),
+    Variant("+ memory kept (MALLOC_…)", {**NO_RECOMPUTATION, **ONE_ROW}, environment=KEEP),
 )
 FLOAT32 = (
     Variant("2024 in float32", {}, "float32"),
@@ -93,10 +97,11 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What one training took, and what it ended with."""
+    """What one training took, and what it ended with; ``memory`` is the most that was resident, in GiB."""
 
     wall: float
     processor: float
+    memory: float
     loss: float
     steps: int
 
@@ -163,11 +168,13 @@ def train(variant: Variant, data: Data, template: TemplateSettings, device: str,
         device="cpu" if device == "cpu" else None,
     )
     clock, log = work / "clock.jsonl", work / "log"
-    environment = {**os.environ, **command.env, step_clock.FILE: str(clock)}
+    environment = {**os.environ, **command.env, **variant.environment, step_clock.FILE: str(clock)}
     with log.open("wb") as output:
-        done = subprocess.run(command.argv, env=environment, stdout=output, stderr=output, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{variant.name}: exit code {done.returncode}: {log.read_text(errors='replace')[-2000:]}")
+        child = subprocess.Popen(command.argv, env=environment, stdout=output, stderr=output)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise RuntimeError(f"{variant.name}: exit code {child.returncode}: {log.read_text(errors='replace')[-2000:]}")
     end = read_end(work / "output")
     assert end
     assert end.eval_loss is not None
@@ -176,7 +183,7 @@ def train(variant: Variant, data: Data, template: TemplateSettings, device: str,
         raise RuntimeError(f"{variant.name}: ms-swift kept {kept} rows of {(data.rows, data.val_rows)}")
     times = [orjson.loads(line) for line in clock.read_bytes().splitlines()]
     (_, wall, processor), (_, wall_end, processor_end) = times[0], times[-1]
-    return Trial(wall_end - wall, processor_end - processor, end.eval_loss, end.step)
+    return Trial(wall_end - wall, processor_end - processor, usage.ru_maxrss / 2**20, end.eval_loss, end.step)
 
 
 def main() -> None:
@@ -192,18 +199,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="of all lines, in turns; medians are printed")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--float32", action="store_true", help="two more lines, in float32; on a processor only")
+    parser.add_argument("--lines", type=int, nargs="+", help="only these lines of the table, from 1 on")
     asked = parser.parse_args()
     model = resolve_model(asked.model)
     template = TemplateSettings(model, asked.model_type, asked.template, "")
     dataset = (asked.dataset or demo_dataset(asked.model)).resolve()
     variants = CUDA if asked.device == "cuda" else CPU + (FLOAT32 if asked.float32 else ())
+    if asked.lines:
+        variants = tuple(variants[number - 1] for number in asked.lines)
     for stage in asked.stages:
         with tempfile.TemporaryDirectory() as folder:
             data = draw(dataset, stage, asked.rows, template, Path(folder))
             said = f"{data.rows} rows, {data.tokens} tokens, {data.val_rows} held out, epochs {asked.epochs:g}"
             print(f"\n{stage}: {said}\n")
-            print("| settings | tokens per s | … of processor | times 2024 | … of processor | held-out loss | steps |")
-            print("|---|---|---|---|---|---|---|", flush=True)
+            print(
+                "| settings | tokens/s | … of processor | times 2024 | … of processor | GiB | held-out loss | steps |"
+            )
+            print("|---|---|---|---|---|---|---|---|", flush=True)
             trials: dict[str, list[Trial]] = {}
             for number in range(asked.rounds):
                 for place, variant in enumerate(variants):
@@ -221,7 +233,7 @@ def main() -> None:
             first = first or rates
             print(
                 f"| {variant.name} | {rates[0]:.0f} | {rates[1]:.0f} | {rates[0] / first[0]:.2f} "
-                f"| {rates[1] / first[1]:.2f} | {done[0].loss:.4f} | {done[0].steps} |",
+                f"| {rates[1] / first[1]:.2f} | {done[0].memory:.2f} | {done[0].loss:.4f} | {done[0].steps} |",
                 flush=True,
             )
 
