@@ -253,7 +253,7 @@ Path(sys.argv[2]).write_text(json.dumps(answer))
 def test_an_alignment_runs_swift_rlhf_with_its_own_arguments(files: dict[str, Path]) -> None:
     stage = PreferenceRecipe(max_steps=3, rpo_alpha=0.1, preference_sets=["preference"])
     argv = list(command(files, stage, "rlhf").argv)
-    assert argv[2] == "swift.cli.rlhf"
+    assert argv[3] == "swift.cli.rlhf"
     for name, value in (("rlhf_type", "dpo"), ("beta", "0.1"), ("rpo_alpha", "0.1"), ("system", "")):
         assert argv[argv.index(f"--{name}") + 1] == value
     assert not {"--preference_sets", "--ref_model", "--loss_type"} & set(argv)
