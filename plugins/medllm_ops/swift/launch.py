@@ -44,7 +44,7 @@ def import_swift() -> None:
 
 def map_here() -> None:
     """Let datasets work in this process where it is asked for one process."""
-    from datasets import Dataset
+    from datasets import Dataset  # type: ignore[import-untyped]
 
     in_a_pool = Dataset.map
 
