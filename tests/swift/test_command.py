@@ -26,6 +26,8 @@ from medllm_ops.swift.recipe import (
     read_recipe,
 )
 
+LAUNCH = "medllm_ops.swift.launch"
+
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
@@ -59,20 +61,21 @@ def flag(built: Command, name: str) -> list[str] | None:
 
 
 def test_the_trainer_is_started_without_a_launcher_above_it(files: dict[str, Path]) -> None:
-    assert command(files).argv[:3] == (sys.executable, "-m", "swift.cli.sft")
-    assert command(files, kind="pt").argv[2] == "swift.cli.pt"
+    assert command(files).argv[:4] == (sys.executable, "-m", LAUNCH, "swift.cli.sft")
+    assert command(files, kind="pt").argv[3] == "swift.cli.pt"
 
 
 def test_deepspeed_and_several_processes_get_torchrun_with_a_port_of_their_own(files: dict[str, Path]) -> None:
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node")
-    assert command(files, StageRecipe(max_steps=3, deepspeed="zero2")).argv[:8] == (
+    assert command(files, StageRecipe(max_steps=3, deepspeed="zero2")).argv[:9] == (
         *launcher,
         "1",
         "-m",
+        LAUNCH,
         "swift.cli.sft",
     )
     built = command(files, StageRecipe(max_steps=3, gpus=4), device="cuda")
-    assert built.argv[:8] == (*launcher, "4", "-m", "swift.cli.sft")
+    assert built.argv[:9] == (*launcher, "4", "-m", LAUNCH, "swift.cli.sft")
     assert flag(built, "use_cpu") is None
 
 
@@ -250,7 +253,7 @@ Path(sys.argv[2]).write_text(json.dumps(answer))
 def test_an_alignment_runs_swift_rlhf_with_its_own_arguments(files: dict[str, Path]) -> None:
     stage = PreferenceRecipe(max_steps=3, rpo_alpha=0.1, preference_sets=["preference"])
     argv = list(command(files, stage, "rlhf").argv)
-    assert argv[2] == "swift.cli.rlhf"
+    assert argv[3] == "swift.cli.rlhf"
     for name, value in (("rlhf_type", "dpo"), ("beta", "0.1"), ("rpo_alpha", "0.1"), ("system", "")):
         assert argv[argv.index(f"--{name}") + 1] == value
     assert not {"--preference_sets", "--ref_model", "--loss_type"} & set(argv)
@@ -261,7 +264,7 @@ def test_an_alignment_runs_swift_rlhf_with_its_own_arguments(files: dict[str, Pa
 
 def test_ms_swift_itself_knows_every_argument_of_every_recipe(files: dict[str, Path], tmp_path: Path) -> None:
     recipes = [read_recipe(name) for name in list_recipes()]
-    commands = {"system": ["sft", *command(files, system="--seed=7").argv[3:]]}
+    commands = {"system": ["sft", *command(files, system="--seed=7").argv[4:]]}
     for recipe in recipes:
         for stage, settings in recipe.stages.items():
             kind = command_of(stage)

@@ -17,8 +17,9 @@ import pytest
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, write_json
 from medllm_ops.swift import proof as proof_module
-from medllm_ops.swift.merge import export_command, merge, proof_command, run_process
+from medllm_ops.swift.merge import export_command, merge, proof_command
 from medllm_ops.swift.merge_request import MergeRequest
+from medllm_ops.swift.prepared import Processes, Waiting
 
 Q = "model.layers.0.self_attn.q_proj.weight"
 
@@ -36,22 +37,35 @@ def request_(tiny_model: Path, adapter: Path, tmp_path: Path) -> MergeRequest:
     )
 
 
-class FakeExport:
-    """A runner that copies a ready merge where swift export would write one, and runs the true proof in-process."""
+class FakeExport(Processes):
+    """Copies a ready merge where swift export would write one, and runs the true proof in this process."""
 
     def __init__(self, ready: Path, damage: Callable[[Path], None] = lambda folder: None, code: int = 0) -> None:
         self.ready, self.damage, self.code = ready, damage, code
         self.commands: list[list[str]] = []
 
-    def __call__(self, argv: list[str], environment: Mapping[str, str], log: Path) -> int:
+    def run(self, argv: list[str], environment: Mapping[str, str], log: Path) -> int:
         self.commands.append(argv)
-        if argv[2] == "medllm_ops.swift.proof":
-            return proof_module.main(argv[3:])
         part = Path(argv[argv.index("--output_dir") + 1])
         assert not part.exists(), "swift export refuses a folder that exists"
         shutil.copytree(self.ready, part)
         self.damage(part)
         return self.code
+
+    def prepare(self, argv: list[str], environment: Mapping[str, str], log: Path) -> Waiting:
+        self.commands.append(argv)
+        return ProofHere(argv)
+
+
+class ProofHere:
+    def __init__(self, argv: list[str]) -> None:
+        self.argv = [part for part in argv[3:] if part != "--wait"]
+
+    def finish(self) -> int:
+        return proof_module.main(self.argv)
+
+    def end(self) -> None:
+        """Nothing runs."""
 
 
 def left_behind(request: MergeRequest) -> list[str]:
@@ -59,7 +73,7 @@ def left_behind(request: MergeRequest) -> list[str]:
 
 
 def test_swift_export_merges_and_the_proof_passes(request_: MergeRequest):
-    result = merge(request_, run_process)
+    result = merge(request_)
     assert result.folder == request_.out
     assert not result.reused
     assert left_behind(request_) == ["merged"]
@@ -214,8 +228,8 @@ def test_a_missing_adapter_is_refused_before_a_hub_is_asked(request_: MergeReque
 
 def test_swift_is_told_the_dtype_and_only_paths(request_: MergeRequest, tmp_path: Path):
     argv, environment = export_command(request_, tmp_path / "part", "bfloat16")
-    options = dict(zip(argv[3::2], argv[4::2], strict=True))
-    assert argv[:3] == [sys.executable, "-m", "swift.cli.export"]
+    options = dict(zip(argv[4::2], argv[5::2], strict=True))
+    assert argv[:4] == [sys.executable, "-m", "medllm_ops.swift.launch", "swift.cli.export"]
     assert options["--torch_dtype"] == "bfloat16"
     assert options["--model"] == str(request_.base)
     assert options["--output_dir"] == str(tmp_path / "part")

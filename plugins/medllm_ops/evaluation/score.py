@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from medllm_ops.datasets.pairs import both_answers, pairs_of
 from medllm_ops.files import read_json, read_json_lines, write_json
+from medllm_ops.swift.launch import quick_imports
 from medllm_ops.swift.template import TemplateSettings, encode, load_template
 
 # Where no loss is taken.
@@ -74,8 +75,9 @@ class _Scorer:
     """One loaded model with its two templates."""
 
     def __init__(self, request: ScoreRequest, folder: Path) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM
+        with quick_imports():
+            import torch
+            from transformers import AutoModelForCausalLM
 
         self._torch = torch
         self._request = request

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from medllm_ops.files import read_json
+from medllm_ops.swift.launch import quick_imports
 
 
 class WithoutSecret(logging.Filter):
@@ -29,7 +30,8 @@ class WithoutSecret(logging.Filter):
 
 def main(arguments: list[str]) -> None:
     """Serve until the process is ended."""
-    from swift import deploy_main
+    with quick_imports():
+        from swift import deploy_main
 
     key = arguments[arguments.index("--api_key") + 1]
     logging.getLogger("swift").addFilter(WithoutSecret(key))

@@ -109,7 +109,7 @@ def build(
         # Standalone: it finds a free port, so that jobs beside each other do not meet.
         alone = ("--standalone",) if stage.nodes == 1 else ()
         launcher += ("torch.distributed.run", *alone, "--nproc_per_node", str(stage.gpus), "-m")
-    argv = (*launcher, f"swift.cli.{kind}", *flags(arguments))
+    argv = (*launcher, "medllm_ops.swift.launch", f"swift.cli.{kind}", *flags(arguments))
     return Command(argv, process_environment(output_dir.parent / "cache"))
 
 

@@ -7,13 +7,10 @@ The whole merge can run as one job, so that it is found again, or repeated, as a
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import (
@@ -26,7 +23,6 @@ from medllm_ops.files import (
     write_json,
 )
 from medllm_ops.models.resolve import refuse_remote_code
-from medllm_ops.swift import zero
 from medllm_ops.swift.environment import process_environment
 from medllm_ops.swift.merge_request import (
     PROOF_FILE,
@@ -38,27 +34,16 @@ from medllm_ops.swift.merge_request import (
     file_sizes,
     run_request,
 )
-
-# Runs a command with these variables added to the environment, its output appended to a log; returns the exit code.
-Runner: TypeAlias = Callable[[list[str], Mapping[str, str], Path], int]
+from medllm_ops.swift.prepared import Processes, Waiting
 
 
-def run_process(argv: list[str], environment: Mapping[str, str], log: Path) -> int:
-    """The plain :data:`Runner`: a child process of this one."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        done = subprocess.run(
-            argv, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False
-        )
-    return done.returncode
-
-
-def merge(request: MergeRequest, runner: Runner = run_process) -> MergeResult:
+def merge(request: MergeRequest, processes: Processes | None = None) -> MergeResult:
     """Merge, prove, name: ``request.out`` is there whole and proven afterwards, or as it was before.
 
     A folder that was merged from the same inputs is returned as it is; one from other inputs is replaced. At most
     one merge at a time may write to a folder.
 
+    :param processes: how the export and the proof are started.
     :raises MedllmError: if the base or the adapter cannot be merged, ``swift export`` fails, or the proof does; the
         sentence names the tensors or the log.
     """
@@ -73,8 +58,7 @@ def merge(request: MergeRequest, runner: Runner = run_process) -> MergeResult:
     part.parent.mkdir(parents=True, exist_ok=True)
     request.logs.mkdir(parents=True, exist_ok=True)
     try:
-        _export(request, part, dtype, runner)
-        proof = _prove(request, part, dtype, runner)
+        proof = _export_and_prove(request, part, dtype, processes or Processes())
         proof |= {"inputs": inputs, "files": file_sizes(part)}
         write_json(part / PROOF_FILE, proof)
         put_in_place(part, request.out)
@@ -107,7 +91,7 @@ def export_command(request: MergeRequest, part: Path, dtype: DType) -> tuple[lis
         options["model_type"] = request.model_type
     if request.template:
         options["template"] = request.template
-    argv = [sys.executable, "-m", "swift.cli.export"]
+    argv = [sys.executable, "-m", "medllm_ops.swift.launch", "swift.cli.export"]
     for name, value in options.items():
         argv += [f"--{name}", value]
     return argv, process_environment(request.logs / "cache")
@@ -130,9 +114,7 @@ def input_hashes(request: MergeRequest, dtype: DType) -> dict[str, str]:
     settings = [dtype, request.max_shard_size, request.model_type, request.template]
     return {
         "base": _hash_files(request.base, ("config.json", "tokenizer*", "*.jinja", "*.safetensors")),
-        "adapter": _hash_files(
-            request.adapter, ("adapter_config.json", "*.safetensors", *zero.sources(request.adapter))
-        ),
+        "adapter": _hash_files(request.adapter, ("adapter_config.json", "*.safetensors")),
         "settings": text_hash(to_json_line(settings).decode()),
     }
 
@@ -153,10 +135,20 @@ def _check_inputs(request: MergeRequest) -> None:
         refuse_remote_code(request.base)
 
 
-def _export(request: MergeRequest, part: Path, dtype: DType, runner: Runner) -> None:
+def _export_and_prove(request: MergeRequest, part: Path, dtype: DType, processes: Processes) -> dict[str, Any]:
+    # The proof's process imports what it needs meanwhile, and begins to read when all is written.
+    prover = _prepare_proof(request, part, dtype, processes)
+    try:
+        _export(request, part, dtype, processes)
+        return _prove(request, prover)
+    finally:
+        prover.end()
+
+
+def _export(request: MergeRequest, part: Path, dtype: DType, processes: Processes) -> None:
     argv, environment = export_command(request, part, dtype)
     log = request.logs / "export.log"
-    code = runner(argv, environment, log)
+    code = processes.run(argv, environment, log)
     if code != 0 or not part.is_dir():
         raise MedllmError(f"stage {request.stage}: swift export ended with exit code {code}; see {log}")
     _settle_arguments(part / "args.json", dtype)
@@ -172,11 +164,20 @@ def _settle_arguments(file: Path, dtype: DType) -> None:
         write_json(file, values | dict.fromkeys(("model", "quant_method", "quant_bits")) | {"torch_dtype": dtype})
 
 
-def _prove(request: MergeRequest, part: Path, dtype: DType, runner: Runner) -> dict[str, Any]:
-    result, log = request.logs / "merge_proof.json", request.logs / "proof.log"
+def _proof_files(request: MergeRequest) -> tuple[Path, Path]:
+    return request.logs / "merge_proof.json", request.logs / "proof.log"
+
+
+def _prepare_proof(request: MergeRequest, part: Path, dtype: DType, processes: Processes) -> Waiting:
+    result, log = _proof_files(request)
     result.unlink(missing_ok=True)
     argv, environment = proof_command(request, part, dtype, result)
-    code = runner(argv, environment, log)
+    return processes.prepare([*argv, "--wait"], environment, log)
+
+
+def _prove(request: MergeRequest, prover: Waiting) -> dict[str, Any]:
+    result, log = _proof_files(request)
+    code = prover.finish()
     if not result.is_file():
         raise MedllmError(f"stage {request.stage}: the merge proof ended with exit code {code}; see {log}")
     proof: dict[str, Any] = read_json(result)

@@ -34,6 +34,8 @@ from typing import Any
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, write_json
+from medllm_ops.swift.launch import quick_imports
+from medllm_ops.swift.prepared import wait_for_word
 
 PROMPTS = (
     "黄芪的功效是什么？",
@@ -234,6 +236,17 @@ def prove(
     return proof
 
 
+def _import() -> None:
+    """Import what takes seconds, and nothing of the models: the proof may have to wait for them."""
+    with quick_imports():
+        from peft import PeftModel
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from medllm_ops.swift import tensors
+
+    del PeftModel, AutoModelForCausalLM, AutoTokenizer, tensors
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse the arguments (those of the process by default), prove, write the result; return the exit code."""
     parser = argparse.ArgumentParser(description="Prove that a merged model is base + adapter.")
@@ -243,10 +256,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: the base's own")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--trust-remote-code", action="store_true")
+    parser.add_argument("--wait", action="store_true", help="begin when a byte comes on standard input")
     arguments = vars(parser.parse_args(argv))
     # Everything lies on disk: no hub is asked.
     os.environ["HF_HUB_OFFLINE"] = "1"
     out = arguments.pop("out")
+    _import()
+    if arguments.pop("wait") and not wait_for_word():
+        print("whoever wanted the proof has gone", file=sys.stderr)
+        return 1
     proof = prove(**arguments)
     write_json(out, proof)
     for failure in proof["failures"]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medllm_ops.swift.launch import quick_imports
+
 
 @dataclass(frozen=True, slots=True)
 class TemplateSettings:
@@ -28,7 +30,8 @@ class TemplateSettings:
 
 def load_template(settings: TemplateSettings, pretraining: bool) -> Any:
     """Return a swift template in training mode; ``pretraining`` as ``swift pt`` sets it up: no chat markup."""
-    from swift import get_processor, get_template
+    with quick_imports():
+        from swift import get_processor, get_template
 
     processor = get_processor(str(settings.model_dir), model_type=settings.model_type)
     template = get_template(

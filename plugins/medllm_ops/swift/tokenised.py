@@ -83,7 +83,7 @@ def command(request: TrainRequest, kind: Kind) -> Command:
         "dataset_num_proc": max(1, min(os.cpu_count() or 1, rows // _ROWS_A_PROCESS)),
         **{name: value for name, value in recipe.extra.items() if name in _EXTRA},
     }
-    argv = (sys.executable, "-m", "swift.cli.export", *flags(arguments))
+    argv = (sys.executable, "-m", "medllm_ops.swift.launch", "swift.cli.export", *flags(arguments))
     return Command(argv, process_environment(request.directory / "cache"))
 
 
