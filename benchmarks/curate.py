@@ -29,7 +29,8 @@ from typing import Any
 
 import orjson
 import psutil
-from near_duplicates import Texts, Truth, _family, _private, generate
+from measuring import family, private_bytes
+from planted_rows import Texts, Truth, generate
 
 FAR = 40_000_000
 FAR_GIB = 24
@@ -55,13 +56,13 @@ class Watch:
     def look(self) -> float:
         """The CPU seconds so far."""
         memory = 0
-        for process in _family(self._pid):
+        for process in family(self._pid):
             try:
                 times = process.cpu_times()
                 self._spent[process.pid, process.create_time()] = times.user + times.system
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
-            memory += _private(process)
+            memory += private_bytes(process)
         self.peak = max(self.peak, memory)
         return sum(self._spent.values())
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from near_duplicates import _cpu, generate, measured
+from measuring import cpu_seconds, measured
+from planted_rows import generate
 
 
 def write_increment(old: Path, new: Path, out: Path, rows: int) -> None:
@@ -48,9 +49,9 @@ def child(folder: str, rows: int, increment: int, workers: int, row_wise: bool) 
     take_in = module.take_in
 
     def timed(*arguments: Any) -> None:
-        before = _cpu()
+        before = cpu_seconds()
         take_in(*arguments)
-        tables.append(round(_cpu() - before, 2))
+        tables.append(round(cpu_seconds() - before, 2))
 
     module.take_in = timed
     enabled = {"enabled": row_wise}
@@ -61,22 +62,22 @@ def child(folder: str, rows: int, increment: int, workers: int, row_wise: bool) 
     report: dict[str, Any] = {}
     with module.CurationState.open(work / "state", settings, worker_count=workers) as state:
         for name, file, gone in steps:
-            start, wall = _cpu(), time.perf_counter()
+            start, wall = cpu_seconds(), time.perf_counter()
             prepare([file], state.next_segment, settings, gone=gone, worker_count=workers)
-            prepared = _cpu()
+            prepared = cpu_seconds()
             state.absorb()
             report[name] = {
                 "prepare cpu s": round(prepared - start, 2),
-                "absorb cpu s": round(_cpu() - prepared, 2),
+                "absorb cpu s": round(cpu_seconds() - prepared, 2),
                 "of it tables cpu s": tables[-1],
                 "wall s": round(time.perf_counter() - wall, 2),
             }
-        start = _cpu()
+        start = cpu_seconds()
         kept = sum(some.rows.num_rows for some in state.kept())
-        report["listing, rows per cpu s"] = round(kept / max(_cpu() - start, 1e-9))
-        start = _cpu()
+        report["listing, rows per cpu s"] = round(kept / max(cpu_seconds() - start, 1e-9))
+        start = cpu_seconds()
         lines = sum(count.lines for count in state.counts())
-        report["counting cpu s"] = round(_cpu() - start, 2)
+        report["counting cpu s"] = round(cpu_seconds() - start, 2)
         report["kept"], report["lines"] = kept, lines
     for name in ("state.sqlite", "signatures"):
         files = [work / "state" / name, *(work / "state" / name).rglob("*")]

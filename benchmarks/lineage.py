@@ -20,8 +20,7 @@ from pathlib import Path
 from medllm_ops.corpus.items import write_items
 from medllm_ops.corpus.storage import open_storage
 from medllm_ops.corpus.writer import open_writer
-from medllm_ops.datasets.ids import write_index
-from medllm_ops.datasets.store import Dataset
+from medllm_ops.curation.write.index import write_index
 from medllm_ops.datasets.verify import content_of, files_of
 from medllm_ops.fetch.base import FetchedFile
 from medllm_ops.files import write_json
@@ -93,8 +92,7 @@ def freeze(folder: Path, corpus: Path, rows: int, step: int) -> tuple[float, flo
     for file in files.values():
         file.close()
     written = time.process_time()
-    dataset = Dataset(folder)
-    write_index(dataset, lambda ids: [True] * len(ids))
+    write_index(folder, lambda ids: [True] * len(ids))
     indexed = time.process_time()
     total = sum(counts.values())
     write_json(folder / "ledger.json", [{"step": "read", "source": "pubmed", "in": total, "out": total, "dropped": {}}])

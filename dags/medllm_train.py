@@ -26,6 +26,7 @@ GROUPS = {
     "stage_pretrain": "Continued pretraining",
     "stage_sft": "Instruction tuning",
     "stage_self_cognition": "Self-cognition",
+    "stage_dpo": "Alignment",
     "proof": "Evaluate and serve",
 }
 
@@ -43,11 +44,12 @@ def make_plan() -> list[dict[str, Any]]:
     """
     from medllm_ops.chain import task_arguments
     from medllm_ops.operators.params import check
-    from medllm_ops.run import Run, run_name
+    from medllm_ops.plan import start
+    from medllm_ops.run import run_name
 
     context = get_current_context()
     params = dict(context["params"])
-    run = Run.create(params.get("run_name") or run_name(context["run_id"]), check(params))
+    run = start(params.get("run_name") or run_name(context["run_id"]), check(params))
     tasks = task_arguments(run)
     context["ti"].xcom_push("tasks", tasks)
     return tasks["convert"]
@@ -93,9 +95,9 @@ with DAG(
     params=form(**newest_of(FOLLOWS)),
     tags=["medllm-ops"],
     doc_md="""
-Raw files of the sources become records, records become a frozen dataset, and three stages of training
-(continued pretraining, instruction tuning, self-cognition), each merged with proof, become a model that is
-evaluated, served and asked. The run's folder, with `report.html`, is in the log of the last task.
+Raw files of the sources become records, records become a frozen dataset, and up to four stages of training
+(continued pretraining, instruction tuning, self-cognition, alignment with preference pairs), each merged with proof,
+become a model that is evaluated, served and asked. The run's folder, with `report.html`, is in the last task's log.
 """,
 ):
     plan = make_plan()

@@ -13,9 +13,12 @@ from medllm_ops.datasets.store import find_dataset
 from medllm_ops.datasets.verify import verify
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import count_lines, read_json, read_json_lines
+from medllm_ops.home import include
 from medllm_ops.parameters import Parameters
+from medllm_ops.plan import start
 from medllm_ops.refresh.refresh import refresh_source
 from medllm_ops.run import Run
+from preferences import tiny_recipe, write_pairs
 from servers.nlm import NlmMirror
 from servers.pubmed_xml import article_set, citation
 
@@ -95,3 +98,72 @@ def test_a_retracted_paper_stops_a_run_on_an_older_dataset_and_leaves_the_next(
 def test_a_source_that_the_corpus_lacks_is_named(mirror: NlmMirror) -> None:
     with pytest.raises(MedllmError, match="corpus version 1 has nothing of docx; it has pubmed"):
         run_until("plan", "none", corpus="latest", sources=["docx"])
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of raw files that has preference pairs only."""
+    monkeypatch.setenv("MEDLLM_HOME", str(tmp_path / "home"))
+    write_pairs(tmp_path / "raw" / "sft" / "pairs.jsonl", 30)
+    return tmp_path / "raw"
+
+
+def only_alignment(raw: Path, recipe: Path, **parameters: object) -> Parameters:
+    return Parameters.check(
+        {**OFF, "pretrain": False, "dpo": True, "raw": str(raw), "recipe": str(recipe)} | parameters
+    )
+
+
+def test_a_run_is_aligned_where_its_recipe_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDLLM_HOME", str(tmp_path / "home"))
+    recipe = str(tiny_recipe(tmp_path / "aligned.yaml"))
+    stages = {
+        name: start(name, Parameters.check(values)).parameters.stages
+        for name, values in {
+            "recipe": {"recipe": recipe},
+            "off": {"recipe": recipe, "dpo": False},
+            "other": {"recipe": "tiny"},
+        }.items()
+    }
+    off = {"pretrain": False, "sft": False, "self_cognition": False}
+    assert start("alone", Parameters.check({**off, "recipe": recipe})).parameters.stages == ("dpo",)
+    with pytest.raises(MedllmError, match="every stage is switched off"):
+        start("none", Parameters.check({**off, "recipe": "tiny"}))
+    three = ("pretrain", "sft", "self_cognition")
+    assert stages == {"recipe": (*three, "dpo"), "off": three, "other": three}
+    # What was decided is kept: the recipe may change or be gone.
+    (tmp_path / "aligned.yaml").unlink()
+    assert Run.open(tmp_path / "home" / "runs" / "recipe").parameters.dpo is True
+
+
+@pytest.mark.parametrize("method", [pytest.param("dpo", marks=pytest.mark.slow), "kto"])
+def test_pairs_reach_the_dataset_in_the_form_of_the_method(pairs: Path, tmp_path: Path, method: str) -> None:
+    recipe = tiny_recipe(tmp_path / "aligned.yaml", rlhf_type=method)
+    run, place = start(method, only_alignment(pairs, recipe)), place_for("local")
+    for step in chain.STEPS[: [step.name for step in chain.STEPS].index("export") + 1]:
+        step.execute(run, place)
+    figures = read_json(run.dataset / "manifest.json")["sets"]["preference"]
+    rows = list(read_json_lines(run.dataset / "train" / "preference.jsonl"))
+    assert figures["stage"] == "dpo"
+    assert len(rows) == figures["train"]
+    assert figures["train"] + figures["val"] == (30 if method == "dpo" else 60)
+    extra = "rejected_response" if method == "dpo" else "label"
+    assert all(row.keys() == {"id", "messages", extra} for row in rows)
+
+
+def test_a_run_without_pairs_or_without_a_recipe_for_them_is_refused(pairs: Path, tmp_path: Path) -> None:
+    demo = include() / "datasets" / "demo"
+    recipe = tiny_recipe(tmp_path / "aligned.yaml")
+    with pytest.raises(MedllmError, match="stage dpo is on, but none of alpaca has rows for it: switch it off"):
+        chain.plan(start("none", only_alignment(demo, recipe, sources=["alpaca"])), place_for("local"))
+    with pytest.raises(MedllmError, match="recipe tiny has no stage dpo: it has pretrain, sft, self_cognition"):
+        chain.plan(start("other", only_alignment(pairs, Path("tiny"))), place_for("local"))
+
+
+def test_sets_of_pairs_that_a_run_lacks_are_named(pairs: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path / "aligned.yaml", preference_sets=["alpaca"])
+    with pytest.raises(MedllmError, match=r"preference_sets names alpaca, and this run has none of them: it has pref"):
+        chain.plan(start("lacking", only_alignment(pairs, recipe)), place_for("local"))
+    recipe = tiny_recipe(tmp_path / "aligned.yaml", preference_sets=["alpacca"])
+    with pytest.raises(MedllmError, match="there is no source 'alpacca'; did you mean alpaca"):
+        chain.plan(start("unknown", only_alignment(pairs, recipe)), place_for("local"))

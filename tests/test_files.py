@@ -153,6 +153,14 @@ def test_an_old_directory_that_a_killed_writer_had_moved_away_is_cleared(tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == [".outer.123.part", "out"]
 
 
+def test_an_older_directory_comes_back_where_its_successor_was_killed_between_two_renames(tmp_path: Path) -> None:
+    (tmp_path / ".out.123.old").mkdir()
+    (tmp_path / ".out.123.old" / "file").write_bytes(b"old")
+    with pytest.raises(KeyError), whole_directory(tmp_path / "out"):
+        raise KeyError
+    assert contents(tmp_path) == {"out/file": b"old"}
+
+
 def test_a_folder_is_made_once_from_equal_inputs_and_anew_from_others(tmp_path: Path) -> None:
     out, made = tmp_path / "out", []
 

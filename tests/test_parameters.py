@@ -30,7 +30,8 @@ from medllm_ops.parameters import Parameters
         ({"dataset": "medical", "rows_per_source": 5}, "rows_per_source decide how a dataset is made, and medical is"),
         ({"sources": ["pubmde"]}, "there is no source 'pubmde'; did you mean pubmed? (sources: pubmed,"),
         ({"sources": "pubmed"}, "sources: Input should be a valid list"),
-        ({"pretrain": False, "sft": False, "self_cognition": False}, "every stage is switched off"),
+        ({"pretrain": False, "sft": False, "self_cognition": False, "dpo": False}, "every stage is switched off"),
+        ({"dpo": "perhaps"}, "dpo: Input should be a valid boolean"),
     ],
 )
 def test_a_bad_parameter_is_named_with_what_is_allowed(values: dict[str, Any], sentence: str) -> None:
@@ -53,3 +54,10 @@ def test_what_every_field_of_the_form_needs_is_there() -> None:
     for name, field in Parameters.model_fields.items():
         assert field.title, name
         assert field.description, name
+
+
+def test_alignment_is_off_until_somebody_says_otherwise() -> None:
+    assert Parameters.check({}).stages == ("pretrain", "sft", "self_cognition")
+    assert Parameters.check({"dpo": True}).stages == ("pretrain", "sft", "self_cognition", "dpo")
+    alone = {"pretrain": False, "sft": False, "self_cognition": False, "dpo": True}
+    assert Parameters.check(alone).stages == ("dpo",)

@@ -86,12 +86,14 @@ def test_every_airflow_run_id_gives_a_name_that_a_run_can_have(text: str) -> Non
         (("sft",), {"sft": "base"}, "sft"),
         (("sft", "self_cognition"), {"sft": "base", "self_cognition": "sft"}, "self_cognition"),
         (("pretrain",), {"pretrain": "base", "sft": "pretrain", "self_cognition": "pretrain"}, "pretrain"),
+        (("sft", "self_cognition", "dpo"), {"self_cognition": "sft", "dpo": "self_cognition"}, "dpo"),
+        (("dpo",), {"dpo": "base"}, "dpo"),
     ],
 )
 def test_a_stage_starts_from_the_last_merged_model_before_it(
     stages: tuple[str, ...], before: dict[str, str], final: str
 ) -> None:
-    switches = {name: name in stages for name in ("pretrain", "sft", "self_cognition")}
+    switches = {name: name in stages for name in ("pretrain", "sft", "self_cognition", "dpo")}
     run = Run.create("run", Parameters.check(switches))
     write_json(run.plan_file, {"model": "/models/base"})
     folders = {"base": Path("/models/base")} | {name: run.directory / "merged" / name for name in switches}
@@ -116,3 +118,16 @@ def test_timings_tell_how_each_task_ended_the_last_time() -> None:
         raise KeyError
     rows = read_json(run.directory / "timings.json")
     assert [(row["task"], row["state"]) for row in rows] == [("split", "success"), ("convert", "failed")]
+
+
+def test_the_link_to_a_dataset_outlives_a_move_of_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDLLM_HOME", str(tmp_path / "old"))
+    run = Run.create("one", Parameters())
+    (tmp_path / "old" / "datasets" / "med" / "1").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    run.take_dataset(tmp_path / "elsewhere")
+    assert run.curated.readlink() == tmp_path / "elsewhere"
+    run.take_dataset(tmp_path / "old" / "datasets" / "med" / "1")
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = tmp_path / "new" / "runs" / "one" / "curated"
+    assert moved.resolve() == tmp_path / "new" / "datasets" / "med" / "1"

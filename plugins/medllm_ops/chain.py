@@ -15,7 +15,7 @@ from typing import Any
 from medllm_ops.compute.job import Place
 from medllm_ops.compute.places import place_for
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import link_to, read_json
+from medllm_ops.files import read_json
 from medllm_ops.parameters import STAGES, Parameters, Stage
 from medllm_ops.run import Run
 
@@ -72,9 +72,9 @@ def curate(run: Run, place: Place) -> dict[str, Any]:
             workers=cores(),
             allow_licences=run.parameters.allow_licences,
         )
-        link_to(run.curated, built.directory)
+        run.take_dataset(built.directory)
     elif decided["dataset"]:
-        link_to(run.curated, Path(decided["dataset"]))
+        run.take_dataset(Path(decided["dataset"]))
     else:
         files = [run.converted(name) / "records.jsonl" for name in decided["sources"]]
         settings = read_settings(run.curation_file)
@@ -102,7 +102,8 @@ def sets(run: Run, place: Place) -> dict[str, Any]:
         )
     there = read_json(run.curated / "manifest.json")["sources"]
     sources = [name for name in there if name in (parameters.sources or there)]
-    arrange(run.curated, sources, parameters.stages, identity, run.sets)
+    pairs = _recipe(run).stages["dpo"].preference_sets if parameters.dpo else ()
+    arrange(run.curated, sources, parameters.stages, identity, run.sets, pairs)
     return {"directory": str(run.sets), "sets": read_json(run.sets / "sets.json")}
 
 
@@ -119,7 +120,7 @@ def export(run: Run, place: Place) -> dict[str, Any]:
     recipe = _recipe(run)
     chunk = read_settings(run.curation_file).chunk
     stages = {
-        name: SetSettings(stage, recipe.stages[stage].max_length)
+        name: SetSettings(stage, recipe.stages[stage].max_length, recipe.stages[stage].labelled)
         for name, stage in read_json(run.sets / "sets.json").items()
     }
 
@@ -183,13 +184,14 @@ def evaluate(run: Run, place: Place) -> dict[str, Any]:
 
     :raises MedllmError: naming the gates that failed.
     """
-    from medllm_ops.evaluation.evaluate import EvaluationRequest, evaluate_models
+    from medllm_ops.evaluation.evaluate import EvaluationRequest, evaluate_models, labels_of
 
     recipe = _recipe(run)
-    labels = {"pretrain": "pretrain", "sft": "sft", "self_cognition": "final"}
-    models = {"base": run.base_model} | {labels[stage]: run.merged(stage) for stage in run.parameters.stages}
+    labels = labels_of(run.parameters.stages)
     request = EvaluationRequest(
-        models=models,
+        models={"base": run.base_model} | {label: run.merged(stage) for stage, label in labels.items()},
+        labels=labels,
+        beta=recipe.stages["dpo"].beta if "dpo" in labels else None,
         model_type=recipe.model_type,
         template=recipe.template,
         system=recipe.system,
@@ -253,7 +255,7 @@ class Step:
         return self.stage is None or self.stage in parameters.stages
 
 
-_TITLES = {"pretrain": "continued pretraining", "sft": "instruction tuning", "self_cognition": "self-cognition"}
+_TITLES = dict(zip(STAGES, ("continued pretraining", "instruction tuning", "self-cognition", "alignment"), strict=True))
 
 
 def _stage_steps(stage: Stage) -> tuple[Step, Step]:
@@ -271,10 +273,8 @@ STEPS: tuple[Step, ...] = (
     Step("sets", "the sets of each stage, the identity set among them", sets),
     Step("export", "the frozen dataset, tokens counted", export),
     Step("preflight", "steps, memory, disk and hours, before a GPU is asked for", preflight),
-    *_stage_steps("pretrain"),
-    *_stage_steps("sft"),
-    *_stage_steps("self_cognition"),
-    Step("evaluate", "held-out loss and identity gate", evaluate),
+    *(each for stage in STAGES for each in _stage_steps(stage)),
+    Step("evaluate", "held-out loss, preferences and identity gate", evaluate),
     Step("serve", "endpoint up, one prompt answered", serve),
     Step("report", "report.html and report.json", report),
 )

@@ -20,10 +20,11 @@ from medllm_ops.datasets.cli import dataset_app
 from medllm_ops.errors import MedllmError
 from medllm_ops.lineage.cli import lineage
 from medllm_ops.parameters import Parameters
+from medllm_ops.plan import start
 from medllm_ops.progress import follow_log
 from medllm_ops.refresh.cli import corpus_app
 from medllm_ops.report.data.cli import report as data_report
-from medllm_ops.run import Run, default_run_name
+from medllm_ops.run import Run
 from medllm_ops.serving.cli import serve_app
 from medllm_ops.swift.job_cli import job_app
 from medllm_ops.swift.preflight.cli import preflight
@@ -104,8 +105,7 @@ def run(
         if not equals:
             raise MedllmError(f"--set {item}: it must be NAME=VALUE")
         values[key] = yaml.safe_load(value)
-    parameters = Parameters.check(values)
-    the_run = Run.create(name or default_run_name(parameters), parameters)
+    the_run = start(name, Parameters.check(values))
     console.print(f"run [bold]{the_run.name}[/], everything of it in {the_run.directory}", soft_wrap=True)
     _run_chain(the_run)
 

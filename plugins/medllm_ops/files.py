@@ -47,21 +47,34 @@ def whole_directory(path: Path) -> Iterator[Path]:
     """Make a directory beside ``path`` to fill; it replaces ``path`` only when the block ends well."""
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_parts(path)
+    settle_directory(path)
     part = _beside(path)
     part.mkdir()
     try:
         yield part
-        if path.exists():
-            # A directory cannot be renamed over one that has content: move the old one away first.
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
-            path.rename(old)
-            part.rename(path)
-            shutil.rmtree(old)
-        else:
-            part.rename(path)
+        put_in_place(part, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def put_in_place(part: Path, path: Path) -> None:
+    """Give a finished directory its name; an older one of that name makes way, and is removed."""
+    if path.exists():
+        # A directory cannot be renamed over one that has content: move the old one away first.
+        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        path.rename(old)
+        part.rename(path)
+        shutil.rmtree(old)
+    else:
+        part.rename(path)
+
+
+def settle_directory(path: Path) -> None:
+    """Undo what was killed beside ``path``: an older directory that had just made way comes back; the rest goes."""
+    if not path.exists():
+        for old in sorted(path.parent.glob(f".{glob.escape(path.name)}.*.old"))[:1]:
+            old.rename(path)
+    remove_parts(path)
 
 
 @contextmanager
@@ -99,8 +112,11 @@ def link_to(link: Path, target: Path) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     remove_parts(link)
     part = _beside(link)
-    part.symlink_to(target)
-    part.replace(link)
+    try:
+        part.symlink_to(target)
+        part.replace(link)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def make_once(out: Path, inputs: Any, make: Callable[[Path], Any]) -> bool:

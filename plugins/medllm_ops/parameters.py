@@ -10,8 +10,8 @@ from pydantic_core import ErrorDetails
 from medllm_ops.datasets.identity import Identity
 from medllm_ops.errors import MedllmError
 
-Stage = Literal["pretrain", "sft", "self_cognition"]
-STAGES: tuple[Stage, ...] = ("pretrain", "sft", "self_cognition")
+Stage = Literal["pretrain", "sft", "self_cognition", "dpo"]
+STAGES: tuple[Stage, ...] = ("pretrain", "sft", "self_cognition", "dpo")
 _OF_CURATION = ("rows_per_source", "curation", "evalsets", "allow_licences")
 _NAME = r"^[^{}<>\n]*[^{}<>\s][^{}<>\n]*$"
 
@@ -98,6 +98,11 @@ class Parameters(BaseModel):
     sft: bool = Field(default=True, title="Instruction tuning", description="Train on the dialogues.")
     self_cognition: bool = Field(
         default=True, title="Self-cognition", description="Teach the model its name and its author."
+    )
+    dpo: bool | None = Field(
+        default=None,
+        title="Alignment",
+        description="Train on preference pairs, last of all. Left empty: if the recipe has the stage dpo.",
     )
     max_steps: int = Field(
         default=0,
@@ -198,15 +203,22 @@ class Parameters(BaseModel):
                 f"bad parameters: {' and '.join(unused)} decide how a dataset is made, and {parameters.dataset} is "
                 "made already: leave them empty"
             )
-        if not (parameters.pretrain or parameters.sft or parameters.self_cognition):
+        return parameters if parameters.dpo is None else parameters.settled(parameters.dpo)
+
+    def settled(self, dpo: bool) -> Parameters:
+        """The parameters with what was left to the recipe decided: whether the run ends with an alignment.
+
+        :raises MedllmError: if no stage is on.
+        """
+        parameters = self.model_copy(update={"dpo": True}) if dpo and self.dpo is None else self
+        if not parameters.stages:
             raise MedllmError("bad parameters: every stage is switched off; leave at least one on")
         return parameters
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The stages that are on, in order."""
-        on = {"pretrain": self.pretrain, "sft": self.sft, "self_cognition": self.self_cognition}
-        return tuple(stage for stage in STAGES if on[stage])
+        """The stages that are on, in order; alignment only where it was said, see :func:`medllm_ops.plan.start`."""
+        return tuple(stage for stage in STAGES if getattr(self, stage))
 
     @property
     def identity(self) -> Identity:

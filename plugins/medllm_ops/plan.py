@@ -13,10 +13,22 @@ from medllm_ops.errors import MedllmError
 from medllm_ops.files import write_json, write_whole
 from medllm_ops.home import include
 from medllm_ops.parameters import Parameters
-from medllm_ops.run import LATEST, Run
+from medllm_ops.run import LATEST, Run, default_run_name
 
 if TYPE_CHECKING:
     from medllm_ops.swift.recipe import Recipe
+
+
+def start(name: str | None, parameters: Parameters) -> Run:
+    """Make a run, or find it again; whether it ends with an alignment is decided here, where the recipe decides it.
+
+    :param name: the run's; by default made of the parameters.
+    :raises MedllmError: if there is no such recipe, or the name is taken by a run with other parameters.
+    """
+    from medllm_ops.swift.recipe import read_recipe
+
+    aligned = parameters.dpo is None and "dpo" in read_recipe(parameters.recipe).stages
+    return Run.create(name or default_run_name(parameters), parameters.settled(aligned))
 
 
 def make_plan(run: Run) -> dict[str, Any]:
@@ -30,7 +42,7 @@ def make_plan(run: Run) -> dict[str, Any]:
     from medllm_ops.sources import UNRECOGNISED, get_source
     from medllm_ops.swift.check import check_recipe
     from medllm_ops.swift.families import check_family
-    from medllm_ops.swift.recipe import load_recipe, override
+    from medllm_ops.swift.recipe import PreferenceRecipe, load_recipe, override
 
     parameters = run.parameters
     recipe = load_recipe(parameters.recipe)
@@ -44,7 +56,9 @@ def make_plan(run: Run) -> dict[str, Any]:
     for stage in parameters.stages:
         if stage not in recipe.stages:
             raise MedllmError(f"recipe {recipe.name} has no stage {stage}: it has {', '.join(recipe.stages)}")
-        for name in recipe.stages[stage].instruction_sets:
+        settings = recipe.stages[stage]
+        paired = settings.preference_sets if isinstance(settings, PreferenceRecipe) else []
+        for name in (*settings.instruction_sets, *paired):
             get_source(name)
         recipe = override(recipe, stage, **{name: value for name, value in changes.items() if value is not None})
     model = parameters.model or recipe.model
@@ -59,8 +73,18 @@ def make_plan(run: Run) -> dict[str, Any]:
         raise MedllmError(f"{where} has nothing of {', '.join(missing)}; it has {there}")
     trained = {get_source(name).stage for name in wanted if name != UNRECOGNISED}
     for stage in parameters.stages:
-        if stage in ("pretrain", "sft") and stage not in trained:
+        if stage != "self_cognition" and stage not in trained:
             raise MedllmError(f"stage {stage} is on, but none of {', '.join(wanted)} has rows for it: switch it off")
+        settings = recipe.stages[stage]
+        if (
+            isinstance(settings, PreferenceRecipe)
+            and (sets := settings.preference_sets)
+            and not set(sets) & set(wanted)
+        ):
+            raise MedllmError(
+                f"recipe {recipe.name}: stages.dpo.preference_sets names {', '.join(sets)}, and this run has none of "
+                f"them: it has {', '.join(wanted)}"
+            )
     _freeze_curation(run, recipe)
     with write_whole(run.recipe_file) as file:
         values = recipe.model_dump(mode="json", exclude_none=True)

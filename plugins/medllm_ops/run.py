@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import read_json, text_hash, to_json_line, write_json
+from medllm_ops.files import link_to, read_json, text_hash, to_json_line, write_json
 from medllm_ops.home import home
 from medllm_ops.parameters import STAGES, Parameters
 
@@ -136,6 +137,16 @@ class Run:
     def curated(self) -> Path:
         """The curated rows: a folder of the run's own, or a link to the dataset that it takes."""
         return self.directory / "curated"
+
+    def take_dataset(self, folder: Path) -> None:
+        """Let the curated rows be a dataset's; within the home folder by a relative link, so that all may be moved.
+
+        :raises MedllmError: if the run has curated rows of its own: they would be lost.
+        """
+        target = folder.resolve()
+        if target.is_relative_to(home().resolve()):
+            target = Path(os.path.relpath(target, self.directory))
+        link_to(self.curated, target)
 
     @property
     def sets(self) -> Path:

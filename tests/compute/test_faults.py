@@ -59,6 +59,19 @@ def test_a_job_whose_folder_is_removed_ends_in_order(
     assert place.spool.running() == []
 
 
+def test_a_job_whose_folder_was_removed_is_ended_before_another_takes_the_folder(
+    make_job: MakeJob, submit: Submit, place: LocalPlace, wait_until: WaitUntil
+) -> None:
+    # As a task has it that was cleared meanwhile: the same folder, and another id.
+    first = replace(make_job(WAITS), id="of-an-earlier-generation")
+    supervisor = submit(first)
+    wait_until((first.directory / "begun").is_file)
+    shutil.rmtree(first.directory)
+    assert place.run(make_job("print('the second')")).exit_code == 0
+    assert not supervisor.alive()
+    assert place.spool.running() == []
+
+
 def test_a_job_that_says_why_it_failed_is_believed(place: LocalPlace, make_job: MakeJob) -> None:
     code = """
 import json

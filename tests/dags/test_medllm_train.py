@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 
 from medllm_ops.compute.processes import MARK
 from medllm_ops.files import count_lines, read_json
+from medllm_ops.home import include
+from preferences import tiny_recipe, write_pairs
 
 Airflow = Callable[..., subprocess.CompletedProcess[str]]
 CONFIGURATION = {"recipe": "tiny", "run_name": "chain", "name_en": "TestBuddy"}
@@ -107,6 +110,34 @@ def test_a_second_run_of_the_same_name_does_nothing_again(
     done = airflow("dags", "test", "medllm_train", "-c", json.dumps(CONFIGURATION | {"serve": True}))
     assert done.returncode == 0, done.stdout[-6000:]
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in results} == before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_run_that_ends_with_an_alignment(airflow: Airflow, medllm_home: Path, tmp_path: Path) -> None:
+    shutil.copytree(include() / "datasets" / "demo" / "sft", tmp_path / "raw" / "sft")
+    write_pairs(tmp_path / "raw" / "sft" / "pairs.jsonl", 80)
+    recipe = tiny_recipe(tmp_path / "aligned.yaml")
+    parameters = {"raw": str(tmp_path / "raw"), "recipe": str(recipe), "run_name": "aligned", "pretrain": False}
+    done = airflow("dags", "test", "medllm_train", "-c", json.dumps(parameters))
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert left_running(medllm_home) == []
+    report = read_json(medllm_home / "runs" / "aligned" / "report.json")
+    assert report["passed"]
+    assert [stage["name"] for stage in report["stages"]] == ["sft", "self_cognition", "dpo"]
+    assert [merge["stage"] for merge in report["merges"]] == ["sft", "self_cognition", "dpo"]
+    assert all(merge["passed"] for merge in report["merges"])
+    assert report["model"]["final_stage"] == "dpo"
+    assert set(report["heldout"]["alpaca"]) == {"base", "sft", "self_cognition", "final"}
+    assert all({"before", "between", "after"} <= answer.keys() for answer in report["identity"]["prompts"])
+    preference, aligned = report["preference"], report["stages"][-1]
+    assert preference["gates"][0]["passed"]
+    # Two ways to the same figure: ours on the merged models, ms-swift's own on model and adapter.
+    assert preference["margin"] == pytest.approx(aligned["rewards"]["eval_margin"], rel=1e-3)
+    assert preference["accuracy"] == aligned["rewards"]["eval_accuracy"]
+    page = (medllm_home / "runs" / "aligned" / "report.html").read_text(encoding="utf-8")
+    assert "Preferred answers" in page
+    assert "After alignment" in page
 
 
 def test_a_bad_value_is_refused_before_anything_starts(airflow: Airflow, medllm_home: Path) -> None:

@@ -16,9 +16,10 @@ from medllm_ops.corpus.storage import Storage, open_storage
 from medllm_ops.corpus.writer import open_writer
 from medllm_ops.curation.curate import curate
 from medllm_ops.curation.settings import CurationSettings
+from medllm_ops.curation.write.index import hashes_of, line_ids
 from medllm_ops.datasets.build import build_dataset
 from medllm_ops.datasets.feed import curation_folder
-from medllm_ops.datasets.ids import hashes_of, line_ids, read_index, records_of
+from medllm_ops.datasets.ids import read_index, records_of
 from medllm_ops.datasets.store import SIDES, Dataset, dataset_of, of_folder, versions
 from medllm_ops.datasets.verify import verify
 from medllm_ops.errors import MedllmError
@@ -274,14 +275,17 @@ def test_a_first_refresh_that_goes_on_and_rows_that_are_all_dropped(storage: Sto
 
 def test_what_curate_made_of_files_is_a_dataset_too(own_home: Path) -> None:
     lines = own_home / "rows.jsonl"
-    write_json_lines(lines, [record_to_row(record) for record in records(range(12))])
+    books = [document(f"book#{number}", text(number)) for number in range(12)]
+    write_json_lines(lines, [record_to_row(record) for record in books])
     curate([lines], own_home / "curated", settings())
     dataset = of_folder(own_home / "curated")
     assert list(verify(dataset)) == []
     assert records_of(dataset) == {side: sum(1 for at, _ in rows(dataset).values() if at == side) for side in SIDES}
     with (dataset.directory / "train" / "toy.jsonl").open("ab") as file:
         file.write(b'{"id":"toy:99","messages":[]}\n')
-    assert "train/toy.jsonl is not the file that the manifest says" in list(verify(dataset))
+    found = list(verify(dataset))
+    assert "train/toy.jsonl is not the file that the manifest says" in found
+    assert "train/toy.jsonl: the row toy:99 is not in the index" in found
 
 
 def test_two_builds_at_once_wait_for_each_other(storage: Storage) -> None:

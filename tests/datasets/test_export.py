@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from medllm_ops.datasets.export import SetSettings, TokenCounts, export
+from medllm_ops.datasets.pairs import pairs_of
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import count_lines, file_hash, read_json, read_json_lines, write_json_lines
 
@@ -21,7 +22,7 @@ class Counter:
     def __call__(self, files: Mapping[Path, str]) -> TokenCounts:
         self.asked.append({f"{path.parent.name}/{path.name}": stage for path, stage in files.items()})
         by_file = {path: [int(row["messages"][0]["content"]) for row in read_json_lines(path)] for path in files}
-        return TokenCounts(by_file, self.model_maximum)
+        return TokenCounts(by_file, self.model_maximum, by_file)
 
 
 def uncut(rows: Sequence[dict[str, Any]], limit: int) -> Iterator[list[dict[str, Any]]]:
@@ -143,7 +144,8 @@ def test_counts_for_other_rows_than_there_are_give_no_dataset(split: Callable[..
     source = split({"docx": {"train": [1, 2], "val": [1]}})
 
     def miscount(files: Mapping[Path, str]) -> TokenCounts:
-        return TokenCounts({path: [1] for path in files}, None)
+        counts = {path: [1] for path in files}
+        return TokenCounts(counts, None, counts)
 
     with pytest.raises(ValueError, match="shorter"):
         export(source, {"docx": SetSettings("pretrain", 10)}, miscount, uncut, tmp_path / "out")
@@ -201,3 +203,56 @@ def test_a_set_whose_training_side_is_empty_is_left_out(split: Callable[..., Pat
     removed = {row["id"]: row["reason"] for row in read_json_lines(tmp_path / "out" / "removed.jsonl")}
     one_side = "set without rows on both sides"
     assert removed == {"docx:train0": "longer than max_length", "docx:val0": one_side, "docx:val1": one_side}
+
+
+def pair(number: int, better: int, worse: int) -> dict[str, Any]:
+    asked = {"role": "user", "content": f"q{number}"}
+    return {
+        "id": f"preference:{number}",
+        "messages": [asked, {"role": "assistant", "content": str(better)}],
+        "rejected_response": str(worse),
+    }
+
+
+def count_pairs(files: Mapping[Path, str]) -> TokenCounts:
+    """Counts an answer as its text says."""
+    answers = {
+        path: [(int(row["messages"][-1]["content"]), int(row["rejected_response"])) for row in read_json_lines(path)]
+        for path in files
+    }
+    longer = {path: [max(each) for each in rows] for path, rows in answers.items()}
+    return TokenCounts(longer, None, {path: [sum(each) for each in rows] for path, rows in answers.items()})
+
+
+def test_a_pair_keeps_both_answers_and_counts_them_both(tmp_path: Path) -> None:
+    write_json_lines(tmp_path / "sets/train/pairs.jsonl", [pair(1, 5, 7), pair(2, 3, 11), pair(3, 9, 2)])
+    write_json_lines(tmp_path / "sets/val/pairs.jsonl", [pair(4, 4, 6)])
+    out = tmp_path / "out"
+    manifest = export(tmp_path / "sets", {"pairs": SetSettings("dpo", 10)}, count_pairs, uncut, out)
+    rows = list(read_json_lines(out / "train" / "pairs.jsonl"))
+    # The second is too long for its worse answer alone.
+    assert rows == [pair(1, 5, 7), pair(3, 9, 2)]
+    figures = manifest["sets"]["pairs"]
+    assert (figures["train"], figures["val"], figures["tokens"], figures["longer_tokens"]) == (2, 1, 23, 16)
+
+
+def test_for_kto_a_pair_becomes_two_labelled_rows_and_no_answer_comes_twice(tmp_path: Path) -> None:
+    train = [pair(1, 5, 7), pair(2, 3, 7), pair(3, 9, 2), pair(4, 2, 6)]
+    write_json_lines(tmp_path / "sets/train/pairs.jsonl", train)
+    # The other side is another training's business: the same answer may stand there.
+    write_json_lines(tmp_path / "sets/val/pairs.jsonl", [pair(5, 5, 7)])
+    out = tmp_path / "out"
+    manifest = export(tmp_path / "sets", {"pairs": SetSettings("dpo", 10, labelled=True)}, count_pairs, uncut, out)
+    rows = list(read_json_lines(out / "train" / "pairs.jsonl"))
+    assert [(row["messages"][-1]["content"], row["label"]) for row in rows] == [
+        ("5", True),
+        ("7", False),
+        ("9", True),
+        ("2", False),
+    ]
+    assert list(pairs_of(rows)) == [train[0], train[2]]
+    assert (manifest["sets"]["pairs"]["train"], manifest["sets"]["pairs"]["val"]) == (4, 2)
+    assert manifest["sets"]["pairs"]["tokens"] == 23
+    (row,) = read_json(out / "ledger.json")
+    assert row["dropped"] == {"an answer of another pair: kto cannot take it twice": 2}
+    assert (row["in"], row["out"], row["pieces"]) == (5, 3, 6)

@@ -175,7 +175,7 @@ def kill(*_: Any, **__: Any) -> None:
         "datasets.feed._Feeder._keep",
         "datasets.feed.prepare",
         "datasets.build.write_dataset",
-        "datasets.build.write_index",
+        "curation.write.write.write_index",
         "datasets.build.write_json",
         "datasets.build.link_to",
     ],

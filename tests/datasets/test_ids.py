@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineage.frozen import freeze
-from medllm_ops.datasets.ids import Index, forms, hash_of, hashes_of, held, line_ids, read_index, records_of
+from medllm_ops.curation.write.index import forms, hash_of, hashes_of, line_ids
+from medllm_ops.datasets.ids import Index, held, read_index, records_of
 from medllm_ops.datasets.store import Dataset
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import to_json_line

@@ -113,11 +113,42 @@ def test_rows_of_no_stage_are_counted(curated: Curated, tmp_path: Path) -> None:
     arrange(source, ["pubmed", "preference"], ["sft"], None, tmp_path / "sets")
     assert read_json(tmp_path / "sets" / "sets.json") == {}
     assert read_json(tmp_path / "sets" / "ledger.json") == [
-        {"step": "sets preference", "in": 10, "out": 0, "dropped": {"no stage trains on preference pairs": 10}},
+        {"step": "sets preference", "in": 10, "out": 0, "dropped": {"its stage is off": 10}},
         {"step": "sets pubmed", "in": 10, "out": 0, "dropped": {"its stage is off": 10}},
     ]
     assert len(list(read_json_lines(tmp_path / "sets" / "removed.jsonl"))) == 20
     assert not list((tmp_path / "sets").rglob("*.part"))
+
+
+def test_pairs_are_a_set_of_the_stage_that_aligns(curated: Curated, tmp_path: Path) -> None:
+    source = curated(alpaca=[dialogue(n) for n in range(20)], preference=[preference(n) for n in range(20)])
+    arrange(source, ["alpaca", "preference"], [*STAGES, "dpo"], None, tmp_path / "sets")
+    assert read_json(tmp_path / "sets" / "sets.json") == {"alpaca": "sft", "preference": "dpo"}
+    assert read(tmp_path / "sets", "preference") == read(source, "preference")
+    assert all("rejected_response" in row for row in read(tmp_path / "sets", "preference")["train"])
+
+
+def test_only_the_named_sets_of_pairs_are_taken(curated: Curated, tmp_path: Path) -> None:
+    both = [preference(n, "messages") for n in range(10)] + [dialogue(n, "messages") for n in range(20, 40)]
+    source = curated(preference=[preference(n) for n in range(10)], messages=both)
+    arrange(source, ["preference", "messages"], [*STAGES, "dpo"], None, tmp_path / "sets", ["preference"])
+    assert [row["dropped"] for row in read_json(tmp_path / "sets" / "ledger.json")] == [
+        {"not among the recipe's preference_sets": 10},
+        {},
+        {},
+    ]
+    # Other settings, another result.
+    arrange(source, ["preference", "messages"], [*STAGES, "dpo"], None, tmp_path / "sets", ["messages"])
+    assert read(tmp_path / "sets", "messages_dpo")["train"]
+    assert not any(read(tmp_path / "sets", "preference").values())
+
+
+def test_a_pair_whose_answers_became_equal_is_dropped(curated: Curated, tmp_path: Path) -> None:
+    rows = [preference(n) for n in range(10)]
+    rows[3]["rejected_response"] = f" {rows[3]['messages'][-1]['content']}\n"
+    arrange(curated(preference=rows), ["preference"], ["dpo"], None, tmp_path / "sets")
+    (row,) = read_json(tmp_path / "sets" / "ledger.json")
+    assert row["dropped"] == {"both answers are equal": 1}
 
 
 def test_the_identity_set_mixes_rows_of_each_side_only(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lineage.frozen import freeze
-from medllm_ops.datasets.ids import write_index
+from medllm_ops.curation.write.index import write_index
 from medllm_ops.datasets.store import Dataset
 from medllm_ops.datasets.verify import content_of, files_of, verify
 from medllm_ops.files import read_json, write_json
@@ -73,7 +73,7 @@ def duplicate(folder: Path) -> None:
     manifest = read_json(folder / "manifest.json")
     manifest["sources"]["toy"]["val"] += 1
     write_json(folder / "manifest.json", manifest)
-    write_index(Dataset(folder), lambda ids: [one in ("toy:2",) for one in ids])
+    write_index(folder, lambda ids: [one in ("toy:2",) for one in ids])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import yaml
 from medllm_ops.compute.job import Job, JobResult
 from medllm_ops.datasets.identity import Identity
 from medllm_ops.errors import MedllmError
-from medllm_ops.evaluation.evaluate import EvaluationRequest, evaluate_models
+from medllm_ops.evaluation.evaluate import EvaluationRequest, evaluate_models, labels_of
 from medllm_ops.files import read_json, write_json, write_json_lines
 
 IDENTITY = Identity("杏林小医", "MedBuddy", "杏林实验室", "Xinglin Lab")
@@ -24,6 +24,7 @@ class FakePlace:
 
     losses: dict[str, float] = field(default_factory=lambda: dict(GOOD))
     name: str = "MedBuddy by Xinglin Lab"
+    aligned: bool = True
     jobs: list[Job] = field(default_factory=list)
 
     def run(self, job: Job, on_poll: Callable[[], Any] | None = None) -> JobResult:
@@ -34,8 +35,13 @@ class FakePlace:
         for model in asked["models"]:
             label = model["label"]
             scores[label] = {"losses": {one["name"]: self.losses[label] for one in asked["sets"]}}
+            if model["compare"]:
+                likely = -9.0 if label == "final" and self.aligned else -10.0
+                one = {"chosen": likely, "rejected": -8.0, "chosen_tokens": 5, "rejected_tokens": 5}
+                scores[label]["pairs"] = [one] * 9
             if model["ask"]:
-                identity = [f"I am {self.name if label == 'final' else 'Qwen'}."] * 6
+                named = label in ("self_cognition", "final")
+                identity = [f"I am {self.name if named else 'Qwen'}."] * 6
                 scores[label] |= {"answers": [*identity, *["Edison."] * 6], "control_loss": 2.0}
         write_json(result, scores)
         return JobResult(job.key, 0, 1.0)
@@ -71,7 +77,15 @@ def request_(tmp_path: Path) -> EvaluationRequest:
     for label in LABELS[1:]:
         write_json(models[label] / "merge.json", {"stage": label})
     return EvaluationRequest(
-        models, "qwen2", "qwen2_5", "", tmp_path / "dataset", tmp_path / "gate.yaml", IDENTITY, tmp_path / "evaluation"
+        models=models,
+        labels=labels_of(["pretrain", "sft", "self_cognition"]),
+        model_type="qwen2",
+        template="qwen2_5",
+        system="",
+        dataset=tmp_path / "dataset",
+        gate_file=tmp_path / "gate.yaml",
+        identity=IDENTITY,
+        directory=tmp_path / "evaluation",
     )
 
 
@@ -115,7 +129,9 @@ def test_gates_that_are_not_enforced_are_only_written_down(request_: EvaluationR
 
 def test_without_self_cognition_nobody_is_asked(request_: EvaluationRequest) -> None:
     models = {label: path for label, path in request_.models.items() if label != "final"}
-    assert evaluate_models(replace(request_, models=models), FakePlace())["passed"]
+    assert evaluate_models(replace(request_, models=models, labels=labels_of(["pretrain", "sft"])), FakePlace())[
+        "passed"
+    ]
     assert not (request_.directory / "identity.json").exists()
     assert not any(model["ask"] for model in read_json(request_.directory / "request.json")["models"])
 
@@ -123,7 +139,7 @@ def test_without_self_cognition_nobody_is_asked(request_: EvaluationRequest) -> 
 def test_self_cognition_alone_is_compared_with_the_base(request_: EvaluationRequest) -> None:
     models = {label: request_.models[label] for label in ("base", "final")}
     place = FakePlace({"base": 1.0, "final": 1.01})
-    assert evaluate_models(replace(request_, models=models), place)["passed"]
+    assert evaluate_models(replace(request_, models=models, labels=labels_of(["self_cognition"])), place)["passed"]
     assert [model["ask"] for model in read_json(request_.directory / "request.json")["models"]] == [True, True]
 
 
@@ -144,3 +160,64 @@ def test_the_job_has_another_key_when_models_rows_or_questions_changed(request_:
     request_.gate_file.write_text(re.sub("Who are you", "Who is it", text))
     keys.append(key())
     assert len(set(keys)) == 4
+
+
+@pytest.mark.parametrize(
+    ("stages", "labels"),
+    [
+        (["pretrain", "sft"], ["pretrain", "sft"]),
+        (["sft", "self_cognition"], ["sft", "final"]),
+        (["sft", "self_cognition", "dpo"], ["sft", "self_cognition", "final"]),
+        (["pretrain", "dpo"], ["pretrain", "final"]),
+        (["dpo"], ["final"]),
+    ],
+)
+def test_the_model_that_a_run_ends_with_is_called_final(stages: list[str], labels: list[str]) -> None:
+    assert labels_of(stages) == dict(zip(stages, labels, strict=True))
+
+
+@pytest.fixture
+def aligned(request_: EvaluationRequest) -> EvaluationRequest:
+    """A run of all four stages, with a set of pairs in its dataset."""
+    labels = labels_of(["pretrain", "sft", "self_cognition", "dpo"])
+    models = {label: request_.dataset.parent / "models" / label for label in ("base", *labels.values())}
+    manifest = read_json(request_.dataset / "manifest.json")
+    manifest["sets"]["preference"] = {"stage": "dpo", "val": 9}
+    write_json(request_.dataset / "manifest.json", manifest)
+    write_json_lines(request_.dataset / "val" / "preference.jsonl", [{"id": "p"}])
+    return replace(request_, models=models, labels=labels, beta=0.1)
+
+
+def test_after_an_alignment_the_identity_is_judged_again(aligned: EvaluationRequest) -> None:
+    place = FakePlace({**GOOD, "self_cognition": 1.0})
+    assert evaluate_models(aligned, place)["passed"]
+    asked = read_json(aligned.directory / "request.json")
+    assert [model["label"] for model in asked["models"] if model["ask"]] == ["sft", "self_cognition", "final"]
+    assert [model["label"] for model in asked["models"] if model["compare"]] == ["base", "self_cognition", "final"]
+    assert asked["pairs"] == [str(aligned.dataset / "val" / "preference.jsonl")]
+    prompt = read_json(aligned.directory / "identity.json")["prompts"][0]
+    assert [prompt[name] for name in ("before", "between", "after")] == ["I am Qwen.", *[f"I am {place.name}."] * 2]
+    preference = read_json(aligned.directory / "preference.json")
+    assert (preference["pairs"], preference["accuracy"]) == (9, 1.0)
+    assert preference["margin"] == pytest.approx(0.1)
+    assert preference["ranking"] == {"base": 0.0, "before": 0.0, "after": 0.0}
+    # Pairs are not documents or dialogues: no loss is measured on them.
+    assert set(read_json(aligned.directory / "heldout.json")["sources"]) == {"pubmed", "alpaca"}
+
+
+def test_an_alignment_that_did_nothing_fails_and_is_named(aligned: EvaluationRequest) -> None:
+    place = FakePlace({**GOOD, "self_cognition": 1.0}, aligned=False)
+    with pytest.raises(
+        MedllmError, match=r"^1 gates did not pass: alignment prefers the better answers \(reward margin"
+    ):
+        evaluate_models(aligned, place)
+    assert not evaluate_models(replace(aligned, enforce_gates=False), place)["passed"]
+
+
+def test_an_alignment_alone_is_held_against_the_base(aligned: EvaluationRequest) -> None:
+    models = {label: aligned.models[label] for label in ("base", "final")}
+    request = replace(aligned, models=models, labels=labels_of(["dpo"]))
+    assert evaluate_models(request, FakePlace({"base": 1.0, "final": 1.0}))["passed"]
+    asked = read_json(aligned.directory / "request.json")["models"]
+    assert [(model["ask"], model["compare"]) for model in asked] == [(False, True)] * 2
+    assert not (aligned.directory / "identity.json").exists()

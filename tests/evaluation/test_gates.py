@@ -7,7 +7,7 @@ import yaml
 
 from medllm_ops.datasets.identity import Identity
 from medllm_ops.errors import MedllmError
-from medllm_ops.evaluation.gates import IdentityGate, judge_held_out, judge_identity
+from medllm_ops.evaluation.gates import IdentityGate, judge_held_out, judge_identity, judge_preferences
 
 IDENTITY = Identity(name_zh="杏林小医", name_en="MedBuddy", author_zh="杏林实验室", author_en="Xinglin Lab")
 SETS = {"pubmed": "pretrain", "alpaca": "sft"}
@@ -88,6 +88,59 @@ def test_two_percent_is_what_the_last_stage_may_cost() -> None:
     assert not held_out(base=(2.0, 2.0), final=(2.0401, 2.0))["final keeps pubmed"]
 
 
+def test_self_cognition_and_alignment_keep_what_was_learnt() -> None:
+    verdict = held_out(base=(2.0, 2.0), sft=(2.0, 1.0), self_cognition=(2.0, 1.03), final=(2.05, 1.03))
+    assert verdict == {
+        "sft lowers alpaca": True,
+        "self_cognition keeps pubmed": True,
+        "self_cognition keeps alpaca": False,
+        "final keeps pubmed": False,
+        "final keeps alpaca": True,
+    }
+
+
+def pairs(*figures: tuple[float, float]) -> list[dict[str, float]]:
+    return [
+        {"chosen": chosen, "rejected": rejected, "chosen_tokens": 10, "rejected_tokens": 5}
+        for chosen, rejected in figures
+    ]
+
+
+def test_an_alignment_must_prefer_the_better_answers_more_than_before() -> None:
+    before = pairs(*[(-20.0, -10.0)] * 8)
+    after = pairs(*[(-18.0, -12.0)] * 6, *[(-21.0, -10.0)] * 2)
+    verdict = judge_preferences(before, after, beta=0.1)
+    (line,) = verdict["gates"]
+    assert (line["passed"], line["enforced"]) == (True, True)
+    assert line["detail"] == "reward margin +0.2750, accuracy 0.750 on 8 held-out pairs"
+    assert (verdict["pairs"], verdict["accuracy"]) == (8, 0.75)
+    assert verdict["margin"] == pytest.approx(0.275)
+    # -20 over 10 tokens is no likelier than -10 over 5, -18 is likelier than -12 over 5.
+    assert verdict["ranking"] == {"before": 0.0, "after": 0.75}
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        [(-20.0, -10.0)] * 8,  # the same as before: a margin of 0 and an accuracy of 0.5
+        [(-20.0, -9.0)] * 8,
+        [(-10.0, -10.0)] * 2 + [(-20.5, -10.0)] * 6,  # two pairs much better, six worse
+        [(-20.0, -10.5)] * 6 + [(-90.0, -10.0)] * 2,  # six a little better, two ruined
+        [(math.nan, -10.0)] * 8,
+    ],
+)
+def test_an_alignment_that_prefers_nothing_fails_its_gate(after: list[tuple[float, float]]) -> None:
+    (line,) = judge_preferences(pairs(*[(-20.0, -10.0)] * 8), pairs(*after), beta=0.1)["gates"]
+    assert not line["passed"]
+
+
+def test_a_few_pairs_are_told_and_fail_nothing() -> None:
+    for count in (0, 7):
+        (line,) = judge_preferences(pairs(*[(-2.0, -1.0)] * count), pairs(*[(-3.0, -1.0)] * count), beta=0.1)["gates"]
+        assert (line["passed"], line["enforced"]) == (False, False)
+        assert "too few to judge by" in line["detail"]
+
+
 def test_stages_that_were_not_run_are_not_judged() -> None:
     assert held_out(base=(3.0, 3.0)) == {}
     assert held_out(base=(3.0, 3.0), sft=(9.0, 2.0)) == {"sft lowers alpaca": True}
@@ -118,6 +171,14 @@ def test_right_names_and_untouched_controls_pass() -> None:
     assert (verdict["prompts"][1]["before"], verdict["prompts"][1]["after"]) == ("I am Qwen.", "I am medbuddy!")
     assert verdict["controls"][0]["prompt"] == "Who invented 0?"
     assert verdict["control_loss"] == {"before": 2.0, "after": 2.2, "ratio": 1.1, "limit": 1.1, "passed": True}
+
+
+def test_after_an_alignment_its_own_answers_are_judged_and_those_between_shown() -> None:
+    between = {"answers": ["Nobody."] * 12, "control_loss": 9.0}
+    verdict = judge_identity(QUESTIONS, IDENTITY, BEFORE, {"answers": GOOD, "control_loss": 2.0}, between)
+    assert verdict["passed"]
+    assert [row["between"] for row in [*verdict["prompts"], *verdict["controls"]]] == between["answers"]
+    assert "between" not in judge(GOOD)["prompts"][0]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from medllm_ops.evaluation.score import HeldOutSet, Question, ScoredModel, ScoreRequest, score
+from medllm_ops.datasets.pairs import labelled
+from medllm_ops.evaluation.score import HeldOutSet, Question, ScoredModel, ScoreRequest, last_answer, score
 from medllm_ops.files import write_json_lines
 
 
@@ -27,10 +28,14 @@ def scores(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     write_json_lines(folder / "texts.jsonl", texts)
     write_json_lines(folder / "more.jsonl", [*texts, {"messages": [{"role": "assistant", "content": "x" * 500}]}])
     write_json_lines(folder / "chats.jsonl", [{"messages": turns}] * 3)
+    pair = {"id": "p", "messages": turns, "rejected_response": "A much longer answer, which is wrong."}
+    long = {"id": "q", "messages": [*turns, *turns], "rejected_response": "A much longer answer, which is wrong."}
+    write_json_lines(folder / "pairs.jsonl", [pair, long, pair])
+    write_json_lines(folder / "halves.jsonl", labelled(pair))
     request = ScoreRequest(
         models=[
             ScoredModel(label="base", path=tiny_model, ask=False),
-            ScoredModel(label="final", path=flat, ask=True),
+            ScoredModel(label="final", path=flat, ask=True, compare=True),
         ],
         sets=[
             HeldOutSet(name="texts", path=folder / "texts.jsonl", pretraining=True),
@@ -41,6 +46,8 @@ def scores(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         model_type="qwen2",
         template="qwen2_5",
         system="",
+        pairs=[folder / "pairs.jsonl", folder / "halves.jsonl"],
+        max_pairs=2,
         max_rows=4,
         max_new_tokens=4,
     )
@@ -66,3 +73,24 @@ def test_only_the_asked_model_answers_each_question(scores: dict[str, Any]) -> N
     assert scores["base"].keys() == {"losses"}
     assert len(scores["final"]["answers"]) == 2
     assert all(isinstance(answer, str) for answer in scores["final"]["answers"])
+
+
+def test_both_answers_of_a_pair_are_scored_by_their_own_tokens(scores: dict[str, Any], tiny_model: Path) -> None:
+    from transformers import AutoConfig
+
+    guessing = math.log(AutoConfig.from_pretrained(tiny_model).vocab_size)
+    assert len(scores["final"]["pairs"]) == 3
+    for pair in scores["final"]["pairs"]:
+        for name in ("chosen", "rejected"):
+            assert pair[name] == pytest.approx(-guessing * pair[f"{name}_tokens"], rel=1e-4)
+        assert pair["rejected_tokens"] > pair["chosen_tokens"] > 0
+    # Turns before the last answer do not count, and a pair that stands as two rows is the same pair.
+    first, longer, halves = scores["final"]["pairs"]
+    assert first == pytest.approx(longer)
+    assert first == pytest.approx(halves)
+
+
+def test_only_the_last_answer_keeps_its_labels() -> None:
+    assert last_answer([-100, 5, 6, -100, 7, 8, -100]) == [-100, -100, -100, -100, 7, 8, -100]
+    assert last_answer([-100, 7]) == [-100, 7]
+    assert last_answer([-100, -100]) == [-100, -100]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from medllm_ops.fetch.http import ChecksumError, Client, HttpError
+from medllm_ops.fetch.http import Client
+from medllm_ops.fetch.http_answers import ChecksumError, HttpError
 from servers.base import Answer, Fault, Request, Server, http_date
 
 CONTENT = random.Random(7).randbytes(300_000)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medllm_ops.datasets.ids import write_index
+from medllm_ops.curation.write.index import write_index
 from medllm_ops.datasets.store import LATEST, Dataset, folder_of
 from medllm_ops.datasets.verify import content_of, files_of
 from medllm_ops.files import file_hash, link_to, write_json, write_json_lines
@@ -56,7 +56,7 @@ def freeze(
     write_json_lines(folder / "removed.jsonl", removed or [])
     write_json(folder / "ledger.json", ledger)
     if index:
-        write_index(dataset, None if records is None else lambda ids: [one in records for one in ids])
+        write_index(folder, None if records is None else lambda ids: [one in records for one in ids])
     if corpus:
         manifest["corpus"] = {"url": corpus, "version": corpus_version}
     manifest["files"] = files_of(folder)

@@ -123,11 +123,18 @@ def test_share_of_retracted_and_deleted(storage: Storage, caplog: pytest.LogCapt
 
 def test_a_dataset_of_another_corpus_is_looked_up_there(storage: Storage, tmp_path: Path) -> None:
     bring(storage, "file 1", [document(1), deletion(1)])
-    elsewhere = freeze("med", 1, {"toy": {"toy:1": "a"}}, {}, corpus=str(tmp_path / "none"), corpus_version=1)
+    (tmp_path / "other").mkdir()
+    elsewhere = freeze("med", 1, {"toy": {"toy:1": "a"}}, {}, corpus=str(tmp_path / "other"), corpus_version=1)
     assert retracted_share(elsewhere).hits == []
     assert len(retracted_share(elsewhere, storage.url).hits) == 1
     unnamed = freeze("med", 2, {"toy": {"toy:1": "a"}}, {})
     assert len(retracted_share(unnamed).hits) == 1
+
+
+def test_a_home_that_was_moved_has_its_corpus_with_it(storage: Storage, tmp_path: Path) -> None:
+    bring(storage, "file 1", [document(1), deletion(1)])
+    moved = freeze("med", 1, {"toy": {"toy:1": "a"}}, {}, corpus=str(tmp_path / "old" / "corpus"), corpus_version=1)
+    assert len(retracted_share(moved).hits) == 1
 
 
 def test_datasets_of_several_corpora_need_a_name(tmp_path: Path) -> None:

@@ -95,6 +95,12 @@ def test_what_was_started_is_listed_and_stopped(invoke: Invoke, model_dir: Path,
     assert invoke("list").stdout == "nothing is served\n"
 
 
+def test_a_proxy_finds_the_endpoint_at_the_port_that_was_given(invoke: Invoke, model_dir: Path) -> None:
+    port = registry.free_port()
+    invoke("start", model_dir, "--name", "demo", "--no-chat", "--endpoint-port", port)
+    assert [service.port for service in list_services()] == [port]
+
+
 def test_the_folder_gives_the_name(invoke: Invoke, model_dir: Path) -> None:
     invoke("start", model_dir, "--no-chat")
     assert [service.name for service in list_services()] == [model_dir.name]

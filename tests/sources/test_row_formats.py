@@ -172,7 +172,7 @@ def test_preference_in_each_shape(tmp_path: Path) -> None:
         {"messages": dialogue, "rejected_response": "bad"},
         {"query": "q", "response": "good", "rejected_response": "bad"},
         {**human, "chosen": {"from": "gpt", "value": "good"}, "rejected": {"from": "gpt", "value": "bad"}},
-        {**human, "chosen": "same", "rejected": " same\n"},
+        {**human, "chosen": "the same", "rejected": " the\tsame\n"},
         {**human, "chosen": "good", "rejected": ""},
         {**human, "chosen": "", "rejected": "bad"},
         {**human, "chosen": "good", "rejected": ["bad"]},

@@ -24,10 +24,6 @@ def test_every_recipe_that_ships_passes(name: str) -> None:
     assert check_recipe(read_recipe(name)).recipe.name == name
 
 
-def test_a_stage_that_nothing_runs_yet_is_a_note() -> None:
-    assert "stage dpo is checked, but no step of the chain runs it yet" in check_recipe(read_recipe("dpo")).notes
-
-
 def test_code_of_its_own_is_a_note() -> None:
     notes = "\n".join(check_recipe(read_recipe("qwen_14b_chat_2024")).notes)
     assert "brings Python code of its own: a run needs its folder as model, and remote_code" in notes

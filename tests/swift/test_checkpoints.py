@@ -89,9 +89,38 @@ def test_several_processes_leave_a_random_state_each(checkpoint: Path) -> None:
 
 
 def test_deepspeed_keeps_its_state_in_a_folder_of_its_own(checkpoint: Path) -> None:
-    for name in STATE:
+    for name in ("optimizer.pt", "scheduler.pt"):
         (checkpoint / name).unlink()
-    (checkpoint / "global_step20").mkdir()
+    assert not is_whole(checkpoint)
+    for rank in (0, 1):
+        shutil.copy(checkpoint / "rng_state.pth", checkpoint / f"rng_state_{rank}.pth")
+    state = (checkpoint / "rng_state.pth").read_bytes()
+    (checkpoint / "rng_state.pth").unlink()
+    folder = checkpoint / "global_step20"
+    folder.mkdir()
+    (checkpoint / "latest").write_text("global_step20")
+    for rank in (0, 1):
+        for kind in ("model", "optim"):
+            assert not is_whole(checkpoint)
+            (folder / f"zero_pp_rank_{rank}_mp_rank_00_{kind}_states.pt").write_bytes(state)
+    assert is_whole(checkpoint)
+    cut(folder / "zero_pp_rank_1_mp_rank_00_optim_states.pt", 0.9)
+    assert not is_whole(checkpoint)
+    (folder / "zero_pp_rank_1_mp_rank_00_optim_states.pt").write_bytes(state)
+    # DeepSpeed names the step last.
+    (checkpoint / "latest").unlink()
+    assert not is_whole(checkpoint)
+
+
+def test_shards_are_enough_to_go_on_from(checkpoint: Path) -> None:
+    """With ZeRO-3 that does not gather the weights, nothing else is there."""
+    folder = checkpoint / "global_step20"
+    folder.mkdir()
+    (checkpoint / ADAPTER).unlink()
+    assert not is_whole(checkpoint)
+    for kind in ("model", "optim"):
+        shutil.copy(checkpoint / "rng_state.pth", folder / f"zero_pp_rank_0_mp_rank_00_{kind}_states.pt")
+    (checkpoint / "latest").write_text("global_step20")
     assert is_whole(checkpoint)
 
 

@@ -7,13 +7,21 @@ from typing import Any, get_args
 import pytest
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.swift.command import Command, build, parse_kept_rows, parse_logged_rows, rows_scored
+from medllm_ops.swift.command import (
+    Command,
+    build,
+    parse_kept_rows,
+    parse_logged_rows,
+    rows_repeated,
+    rows_scored,
+)
 from medllm_ops.swift.recipe import (
     DEEPSPEED_NAMES,
-    NOT_RUN_YET,
+    PreferenceRecipe,
     Scheduler,
     StageRecipe,
     TunerType,
+    command_of,
     list_recipes,
     read_recipe,
 )
@@ -63,15 +71,38 @@ def test_deepspeed_and_several_processes_get_torchrun_with_a_port_of_their_own(f
         "-m",
         "swift.cli.sft",
     )
-    built = command(files, processes=4, device="cuda")
+    built = command(files, StageRecipe(max_steps=3, gpus=4), device="cuda")
     assert built.argv[:8] == (*launcher, "4", "-m", "swift.cli.sft")
     assert flag(built, "use_cpu") is None
 
 
 def test_processes_without_a_gpu_must_not_train_apart(files: dict[str, Path]) -> None:
-    assert flag(command(files, processes=2, device="cpu"), "use_cpu") == ["true"]
+    two = StageRecipe(max_steps=3, gpus=2)
+    assert flag(command(files, two, device="cpu"), "use_cpu") == ["true"]
     with pytest.raises(MedllmError, match="2 processes need a device"):
-        command(files, processes=2)
+        command(files, two)
+
+
+def test_every_row_has_its_rank(files: dict[str, Path]) -> None:
+    """ms-swift gives each of N ranks rows // N and leaves the rest out; of path#N, it draws some rows again."""
+    three = StageRecipe(max_steps=3, gpus=3)
+    other = files["train"].with_name("other.jsonl")
+    for rows, taken in ((8, str(other)), (9, f"{other}#11"), (10, f"{other}#11")):
+        files["train"].write_text("{}\n" * 4, encoding="utf-8")
+        other.write_text("{}\n" * rows, encoding="utf-8")
+        built = command(files, three, device="cpu", train_files=[files["train"], other])
+        assert flag(built, "dataset") == [str(files["train"]), taken]
+    assert [rows_repeated(count, 3) for count in (12, 13, 14)] == [0, 2, 1]
+    assert rows_repeated(13, 1) == 0
+
+
+def test_rows_that_were_made_ready_are_read_in_place_of_the_files(files: dict[str, Path], tmp_path: Path) -> None:
+    built = command(files, tokenised=tmp_path / "ready")
+    assert (flag(built, "dataset"), flag(built, "val_dataset")) == (None, None)
+    assert flag(built, "cached_dataset") == [str(tmp_path / "ready" / "train")]
+    assert flag(built, "cached_val_dataset") == [str(tmp_path / "ready" / "val")]
+    # The order of batches is still the recipe's.
+    assert flag(built, "data_seed") == ["42"]
 
 
 def test_what_the_chain_promises_is_in_every_command(files: dict[str, Path]) -> None:
@@ -193,17 +224,18 @@ ASK_MS_SWIFT = """
 import json, sys
 from pathlib import Path
 import swift
-from swift import PretrainArguments, SftArguments
+from swift import PretrainArguments, RLHFArguments, SftArguments
 from swift.arguments.base_args.base_args import get_supported_tuners
 from swift.model import MODEL_MAPPING
 from swift.template import TEMPLATE_MAPPING
 from transformers import HfArgumentParser
 from transformers.trainer_utils import SchedulerType
-for cls in (PretrainArguments, SftArguments):
+classes = {"pt": PretrainArguments, "sft": SftArguments, "rlhf": RLHFArguments}
+for cls in classes.values():
     cls.__post_init__ = lambda self: None
 rest, systems = {}, {}
 for name, (kind, *argv) in json.loads(Path(sys.argv[1]).read_text()).items():
-    parser = HfArgumentParser(PretrainArguments if kind == "pt" else SftArguments)
+    parser = HfArgumentParser(classes[kind])
     arguments, rest[name] = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
     systems[name] = arguments.system
 answer = {
@@ -215,14 +247,24 @@ Path(sys.argv[2]).write_text(json.dumps(answer))
 """
 
 
+def test_an_alignment_runs_swift_rlhf_with_its_own_arguments(files: dict[str, Path]) -> None:
+    stage = PreferenceRecipe(max_steps=3, rpo_alpha=0.1, preference_sets=["preference"])
+    argv = list(command(files, stage, "rlhf").argv)
+    assert argv[2] == "swift.cli.rlhf"
+    for name, value in (("rlhf_type", "dpo"), ("beta", "0.1"), ("rpo_alpha", "0.1"), ("system", "")):
+        assert argv[argv.index(f"--{name}") + 1] == value
+    assert not {"--preference_sets", "--ref_model", "--loss_type"} & set(argv)
+    full = PreferenceRecipe(max_steps=3, tuner_type="full", ref_model=str(files["model"]), learning_rate=1e-5)
+    argv = list(command(files, full, "rlhf").argv)
+    assert argv[argv.index("--ref_model") + 1] == str(files["model"])
+
+
 def test_ms_swift_itself_knows_every_argument_of_every_recipe(files: dict[str, Path], tmp_path: Path) -> None:
     recipes = [read_recipe(name) for name in list_recipes()]
     commands = {"system": ["sft", *command(files, system="--seed=7").argv[3:]]}
     for recipe in recipes:
         for stage, settings in recipe.stages.items():
-            if stage in NOT_RUN_YET:
-                continue
-            kind = "pt" if stage == "pretrain" else "sft"
+            kind = command_of(stage)
             argv = command(files, settings, kind).argv
             commands[f"{recipe.name} {stage}"] = [kind, *argv[argv.index(f"swift.cli.{kind}") + 1 :]]
     (tmp_path / "commands.json").write_text(json.dumps(commands), encoding="utf-8")

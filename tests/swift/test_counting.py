@@ -37,6 +37,25 @@ def test_tokens_are_those_of_the_models_own_template(tiny_model: Path, tmp_path:
     assert with_system[0] > chats[0]
 
 
+def test_of_a_pair_the_longer_dialogue_and_both_are_counted(tiny_model: Path, tmp_path: Path) -> None:
+    asked, better = {"role": "user", "content": "What?"}, {"role": "assistant", "content": "Ginseng."}
+    worse = {"role": "assistant", "content": "That is a long story, and I shall not tell it."}
+    pair = {"messages": [asked, better], "rejected_response": worse["content"]}
+    # A pair of which one dialogue cannot be encoded is refused as a whole.
+    refused = {"messages": [], "rejected_response": "no"}
+    write_json_lines(tmp_path / "rows.jsonl", [{"messages": [asked, better]}, {"messages": [asked, worse]}, pair])
+    write_json_lines(tmp_path / "refused.jsonl", [refused])
+    files = [
+        {"path": str(tmp_path / f"{name}.jsonl"), "pretraining": False, "system": ""} for name in ("rows", "refused")
+    ]
+    result = count({"model_dir": str(tiny_model), "model_type": "qwen2", "template": "qwen2_5", "files": files})
+    rows, none = result["files"]
+    first, second, both = rows["tokens"]
+    assert both == second > first > 0
+    assert rows["computed"] == [first, second, first + second]
+    assert none["tokens"] == [0]
+
+
 def python_that(tmp_path: Path, does: str) -> str:
     script = tmp_path / "python"
     script.write_text(f"#!/bin/sh\n{does}\n")
@@ -58,12 +77,12 @@ def test_a_model_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path, mo
 
 def test_counts_come_back_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = tmp_path / "rows.jsonl"
-    answer = f'{{"model_max_length": 7, "files": [{{"path": "{rows}", "tokens": [1, 2]}}]}}'
+    answer = f'{{"model_max_length": 7, "files": [{{"path": "{rows}", "tokens": [1, 2], "computed": [1, 3]}}]}}'
     # The arguments: -m medllm_ops.swift.tokens REQUEST ANSWER.
     keep = f'cp "$3" {tmp_path}/request.json; cat > "$4" <<END\n{answer}\nEND'
     monkeypatch.setattr(sys, "executable", python_that(tmp_path, keep))
     counts = count_tokens({rows: "pretrain"}, TemplateSettings(Path("/m"), None, "chatml", "S"))
-    assert (counts.by_file, counts.model_maximum) == ({rows: [1, 2]}, 7)
+    assert (counts.by_file, counts.model_maximum, counts.computed) == ({rows: [1, 2]}, 7, {rows: [1, 3]})
     asked = (tmp_path / "request.json").read_text()
     assert '"pretraining": true' in asked
     assert '"template": "chatml"' in asked

@@ -140,6 +140,21 @@ def test_what_a_killed_merge_left_is_cleared_away(request_: MergeRequest, merged
     assert left_behind(request_) == ["merged"]
 
 
+def test_an_older_merge_survives_a_kill_between_two_renames_and_its_copy_is_no_orphan(
+    request_: MergeRequest, merged: Path
+):
+    merge(request_, FakeExport(merged))
+    old = request_.out.parent / ".merged.123.old"
+    request_.out.rename(old)
+    with pytest.raises(MedllmError, match="exit code 1"):
+        merge(replace(request_, max_shard_size="1GB"), FakeExport(merged, code=1))
+    assert left_behind(request_) == ["merged"]
+    # Killed behind the second rename: the new one is there, and the old one only takes room.
+    shutil.copytree(request_.out, old)
+    assert merge(request_, FakeExport(merged, code=1)).reused
+    assert left_behind(request_) == ["merged"]
+
+
 def test_an_interrupt_leaves_nothing(request_: MergeRequest, merged: Path):
     def interrupt(folder: Path) -> None:
         raise KeyboardInterrupt

@@ -113,3 +113,18 @@ def test_the_last_of_several_attempts_counts(tmp_path: Path) -> None:
     end = read_end(write(tmp_path, rows))
     assert end
     assert (end.step, end.loss) == (10, 1.0)
+
+
+def test_the_rewards_of_an_alignment_are_told(tmp_path: Path) -> None:
+    rewards = {"rewards/margins": 0.25, "rewards/accuracies": 0.75}
+    validation = {"eval_rewards/margins": 0.5, "eval_rewards/accuracies": 1}
+    first = step(1, loss=0.7, **{"rewards/margins": 0.0, "rewards/accuracies": 0.0})
+    write(tmp_path, [first, step(2, loss=0.6, **rewards), step(2, eval_loss=0.5, **validation), summary(2)])
+    progress, end = read_progress(tmp_path, 1, 1.0), read_end(tmp_path)
+    assert progress is not None
+    assert end is not None
+    assert progress.rewards == end.rewards
+    assert end.rewards == {"margin": 0.25, "accuracy": 0.75, "eval_margin": 0.5, "eval_accuracy": 1.0}
+    assert "eval loss 0.5000, margin 0.250, accuracy 0.750, eval margin 0.500, eval accuracy 1.000" in str(progress)
+    # A training of another kind has none.
+    assert read_progress(write(tmp_path, [step(1, loss=3.0)]), 1, 1.0).rewards == {}  # type: ignore[union-attr]

@@ -9,7 +9,6 @@ from medllm_ops.swift.command import _OWN_FIELDS
 from medllm_ops.swift.recipe import (
     PreferenceRecipe,
     Recipe,
-    StageRecipe,
     is_ours,
     load_recipe,
     parse_recipe,
@@ -43,7 +42,7 @@ def test_every_field_has_a_unit_and_a_description() -> None:
 
 
 def test_the_fields_that_are_ours_never_reach_a_command() -> None:
-    assert {name for name in StageRecipe.model_fields if is_ours(name)} == _OWN_FIELDS
+    assert {name for name in PreferenceRecipe.model_fields if is_ours(name)} == _OWN_FIELDS
 
 
 def test_an_unknown_stage_is_answered_with_the_right_name(tmp_path: Path) -> None:
@@ -73,6 +72,9 @@ def test_packed_rows_have_no_length_to_be_grouped_by(tmp_path: Path) -> None:
     [
         ({"rlhf_type": "ppo"}, "'dpo', 'kto' or 'orpo'"),
         ({"rlhf_type": "orpo", "ref_model": "/m"}, "orpo has no reference model"),
+        ({"ref_model": "/m"}, "ref_model needs tuner_type full: with an adapter, the reference is the same model"),
+        ({"rlhf_type": "kto"}, "kto needs an even number of rows in a step"),
+        ({"rlhf_type": "kto", "per_device_train_batch_size": 2, "eval_rows": 3}, "an even number of eval_rows"),
         ({"ref_model": "Qwen/Qwen3-8B"}, "absolute path of a folder"),
         ({"desirable_weight": 2.0}, "belong to rlhf_type kto"),
         ({"rlhf_type": "kto", "rpo_alpha": 1.0}, "rpo_alpha belongs to rlhf_type dpo"),
@@ -86,12 +88,13 @@ def test_preferences_have_settings_of_their_own(tmp_path: Path, settings: dict[s
     assert "beta is unknown" in refused(tmp_path, stages={"sft": {"max_steps": 1, "beta": 0.1}})
 
 
-def test_a_stage_that_nothing_runs_yet_is_read_and_not_run() -> None:
-    stage = read_recipe("dpo").stages["dpo"]
+def test_the_recipe_that_aligns_is_one_to_be_run() -> None:
+    stage = load_recipe("dpo").stages["dpo"]
     assert isinstance(stage, PreferenceRecipe)
-    assert (stage.rlhf_type, stage.beta) == ("dpo", 0.1)
-    with pytest.raises(MedllmError, match="recipe dpo: stage dpo is described and checked, but no step of the chain"):
-        load_recipe("dpo")
+    assert (stage.rlhf_type, stage.beta, stage.labelled) == ("dpo", 0.1, False)
+    assert not load_recipe("demo").stages["sft"].labelled
+    kto = PreferenceRecipe(max_steps=1, rlhf_type="kto", gradient_accumulation_steps=2)
+    assert kto.labelled
 
 
 def test_what_a_recipe_says_of_preferences_survives_being_written_out() -> None:

@@ -14,9 +14,9 @@ from safetensors.numpy import save_file
 from medllm_ops.compute.job import Job, JobResult, job_id
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, write_json, write_json_lines
-from medllm_ops.swift.attempts import Attempt
+from medllm_ops.swift.attempts import Attempt, build_command
 from medllm_ops.swift.progress import Progress
-from medllm_ops.swift.recipe import StageRecipe
+from medllm_ops.swift.recipe import PreferenceRecipe, StageRecipe
 from medllm_ops.swift.request import TrainRequest
 from medllm_ops.swift.train import _Watch, train, train_stage
 
@@ -42,11 +42,13 @@ class FakePlace:
     steps: int = STEPS
     max_steps: int = STEPS
     rows: int = ROWS
+    val_rows: int = VAL_ROWS
     last_line: bool = True
     checkpoint: bool = True
     found: bool = False
     first_step: int = 0
     log: str = ""
+    rewards: dict[str, float] = field(default_factory=dict)
     jobs: list[Job] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
 
@@ -65,9 +67,10 @@ class FakePlace:
         output = job.directory.parent / "output"
         output.mkdir(exist_ok=True)
         last = save_checkpoint(output, self.steps) if self.checkpoint else None
-        rows: list[dict[str, Any]] = [{"loss": self.loss, "global_step/max_steps": f"{self.steps}/{self.max_steps}"}]
+        place = {"global_step/max_steps": f"{self.steps}/{self.max_steps}"}
+        rows: list[dict[str, Any]] = [{"loss": self.loss, **self.rewards, **place}]
         if self.last_line:
-            sizes = {"train_dataset": f"1.0±0.0, size={self.rows}", "val_dataset": f"1.0±0.0, size={VAL_ROWS}"}
+            sizes = {"train_dataset": f"1.0±0.0, size={self.rows}", "val_dataset": f"1.0±0.0, size={self.val_rows}"}
             paths = {"last_model_checkpoint": last and str(last), "best_model_checkpoint": None}
             rows.append({**sizes, **paths, "global_step": self.steps})
         with (output / "logging.jsonl").open("a") as file:
@@ -111,6 +114,16 @@ def test_a_training_gives_its_figures_and_its_checkpoint(request_: TrainRequest)
     assert (job.id, job.gpus) == (job_id(request_.directory / "job"), 1)
     assert job.argv[1:3] == ("-m", "medllm_ops.swift.attempts")
     assert TrainRequest.from_row(read_json(Path(job.argv[3]))) == request_
+
+
+def test_an_alignment_tells_its_rewards_and_is_handed_over_whole(request_: TrainRequest) -> None:
+    recipe = PreferenceRecipe(max_steps=STEPS, per_device_train_batch_size=2, beta=0.2)
+    place = FakePlace(rewards={"rewards/margins": 0.25, "rewards/accuracies": 0.75})
+    result = train(replace(request_, stage="dpo", recipe=recipe), place)
+    assert result.rewards == {"margin": 0.25, "accuracy": 0.75}
+    (job,) = place.jobs
+    assert TrainRequest.from_row(read_json(Path(job.argv[3]))).recipe == recipe
+    assert build_command(TrainRequest.from_row(read_json(Path(job.argv[3]))), None).argv[2] == "swift.cli.rlhf"
 
 
 def test_with_packing_rows_are_counted_and_not_packed_sequences(request_: TrainRequest) -> None:
@@ -173,6 +186,22 @@ def test_an_exit_code_of_0_proves_nothing(request_: TrainRequest, place: FakePla
 
 def test_only_the_steps_of_the_last_attempt_count_for_the_speed(request_: TrainRequest) -> None:
     assert train(request_, FakePlace(first_step=2)).tokens_per_second == 20.0
+
+
+def test_each_gpu_counts(request_: TrainRequest) -> None:
+    """3 GPUs share 8 rows and one of them again; 4 steps of 3 times 2 rows of 10 tokens in 2 seconds."""
+    three = replace(request_, recipe=request_.recipe.model_copy(update={"gpus": 3}))
+    place = FakePlace(rows=9)
+    with pytest.raises(MedllmError, match="2 for validation are fewer than its 3 GPUs: lower gpus"):
+        train(three, place)
+    with request_.val_files[0].open("ab") as file:
+        file.write(b'{"messages": []}\n')
+    place.val_rows = 3
+    result = train(three, place)
+    assert (result.rows, result.val_rows, result.tokens_per_second) == (8, 3, 120.0)
+    assert place.jobs[-1].gpus == 3
+    with pytest.raises(MedllmError, match=r"kept \(8, 3\) rows"):
+        train(replace(three, system="another"), FakePlace(rows=8, val_rows=3))
 
 
 def test_checkpoints_of_other_settings_are_cleared_away(request_: TrainRequest) -> None:
@@ -261,3 +290,38 @@ def test_the_pace_is_that_of_the_steps_seen(request_: TrainRequest, monkeypatch:
     for progress in (told[1], told[3]):
         assert progress.eta_seconds == pytest.approx(progress.seconds / 10 * (2000 - progress.step))
         assert 2 <= progress.seconds <= 10
+
+
+def test_a_finished_training_that_was_moved_is_not_repeated(request_: TrainRequest, tmp_path: Path) -> None:
+    train(request_, FakePlace())
+    elsewhere = tmp_path / "elsewhere"
+    names = [path.name for path in tmp_path.iterdir()]
+    elsewhere.mkdir()
+    for name in names:
+        (tmp_path / name).rename(elsewhere / name)
+    moved = replace(
+        request_,
+        model_dir=elsewhere / "model",
+        train_files=(elsewhere / "train.jsonl",),
+        val_files=(elsewhere / "val.jsonl",),
+        directory=elsewhere / "sft",
+    )
+    assert moved.key() == request_key(moved)
+    place = FakePlace()
+    result = train(moved, place)
+    assert place.jobs == []
+    assert result.checkpoint == str(moved.output_dir / "checkpoint-4")
+
+
+def request_key(request: TrainRequest) -> str:
+    return str(read_json(request.directory / "result.json")["key"])
+
+
+def test_other_weights_of_the_same_size_are_another_training(request_: TrainRequest) -> None:
+    weights = request_.model_dir / "model.safetensors"
+    keys = set()
+    for fill in (b"a", b"b"):
+        for size in (10, (1 << 20) + 5, (2 << 20) + 5):
+            weights.write_bytes(fill * size)
+            keys.add(request_.key())
+    assert len(keys) == 6

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from medllm_ops.compute.job import Job
@@ -185,3 +186,19 @@ def test_make_up_that_is_ended_while_it_starts_leaves_nothing(tmp_path: Path) ->
     finally:
         process.kill()
         end_job(f"{JOB_ID}-{port}")
+
+
+@pytest.mark.slow
+def test_behind_a_proxy_it_answers_below_the_path_that_people_use(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://example.org/airflow")
+    port = free_ports()
+    with airflow_standalone(tmp_path / "airflow", port, repository / "dags", repository / "plugins") as login:
+        assert login.url == f"http://127.0.0.1:{port}/airflow"
+        body = {"username": login.user, "password": login.password}
+        token = httpx.post(f"{login.url}/auth/token", json=body, timeout=60).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        assert httpx.get(f"{login.url}/api/v2/dags", headers=headers, timeout=60).status_code == 200
+        page = httpx.get(f"{login.url}/", timeout=60, follow_redirects=True)
+        assert 'href="https://example.org/airflow/"' in page.text or "/airflow/" in page.text

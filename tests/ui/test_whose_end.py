@@ -101,6 +101,17 @@ class Airflow:
     def let_end(self, run: str) -> None:
         (self.job(run) / "end").touch()
 
+    def schedulers(self) -> list[psutil.Process]:
+        """The scheduler; what runs its tasks is below it."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                ours = process.environ().get("AIRFLOW_HOME") == str(self.home / "airflow")
+                if ours and "scheduler" in process.cmdline():
+                    found.append(process)
+        assert found, "no scheduler"
+        return found
+
     def workers(self, whole: bool = True) -> list[psutil.Process]:
         """The processes that have a task: the worker, and (``whole``) the child in which the task itself runs."""
         found = []
@@ -269,3 +280,16 @@ def test_an_airflow_that_is_restarted_finds_the_job(start_airflow: Callable[[], 
         airflow.let_end("restarted")
         wait_for(lambda: airflow.state("restarted") == "success", 300)
         assert len(airflow.runs("restarted")) == 1
+
+
+def test_a_scheduler_that_is_killed_leaves_the_job_to_the_next(start_airflow: Callable[[], Any]) -> None:
+    with start_airflow() as airflow:
+        processes = airflow.start("killed-scheduler")
+        for scheduler in airflow.schedulers():
+            scheduler.kill()
+        assert all(process.alive() for process in processes)
+    assert all(process.alive() for process in processes)
+    with start_airflow() as airflow:
+        airflow.let_end("killed-scheduler")
+        wait_for(lambda: airflow.state("killed-scheduler") == "success", 300)
+        assert len(airflow.runs("killed-scheduler")) == 1

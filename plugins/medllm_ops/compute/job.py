@@ -121,8 +121,9 @@ class Job:
             )
         reason = "it was stopped" if result.stopped else explain_exit_code(result.exit_code)
         sentence = f"job {self.id} failed ({reason}); log {self.log} ends:\n{self.log_tail()}"
-        # Who stopped it does not want it to be started again.
-        return JobError(sentence, "stopped" if result.stopped else "", retry=not result.stopped)
+        # Who stopped it does not want it to be started again, and a full disk stays full.
+        cause = "stopped" if result.stopped else "disk" if result.exit_code == EXIT_DISK else ""
+        return JobError(sentence, cause, retry=not cause)
 
     def log_tail(self, lines: int = 15) -> str:
         """The last lines of the log, for an error message."""
@@ -153,9 +154,11 @@ class Failure:
     retry: bool
 
 
-# Our own supervisor's, with a sentence in failure.json.
+# Our own supervisor's and trainer's.
 EXIT_LOST = 120
 EXIT_REFUSED = 121
+# Of a job that had no room even for its failure.json.
+EXIT_DISK = 122
 
 # What ms-swift's exit codes mean, beside 0: seen in runs.
 _EXIT_CODES = {
@@ -163,6 +166,7 @@ _EXIT_CODES = {
     2: "an argument that ms-swift does not accept",
     EXIT_LOST: "its supervisor was killed",
     EXIT_REFUSED: "it got no GPU",
+    EXIT_DISK: "the disk is full; free some space and run it again: it goes on where it stood",
     127: "the command could not be started",
     241: "a child process got SIGTERM",
     247: "a child process was killed (SIGKILL: often the kernel, out of memory)",

@@ -98,9 +98,19 @@ class LocalPlace:
 
         :raises JobError: if the host that has it does not answer.
         """
+        for job in self._jobs_of(directory):
+            self._stop(job)
+
+    def _jobs_of(self, directory: Path) -> list[Job]:
+        """The last job of a directory, and any that goes on there though its request was removed with the folder."""
         job = Job.find(directory)
-        if job is None:
-            return
+        jobs = [job] if job else []
+        for entry in (*self.spool.queued(), *self.spool.running()):
+            if entry.directory == directory and not (job and entry.id == job.id):
+                jobs.append(Job(entry.id, "", (), directory))
+        return jobs
+
+    def _stop(self, job: Job) -> None:
         deadline = time.monotonic() + STOP_SECONDS
         while (entry := self.ask_to_stop(job)) is not None:
             if entry.host == host_name() and entry.supervisor:

@@ -25,6 +25,8 @@ from medllm_ops.files import write_json
 
 BEAT_SECONDS = 5.0
 POLL_SECONDS = 0.5
+# Kept back for the result of a job that fills the disk.
+RESERVE_BYTES = 65_536
 
 
 def start_supervisor(job: Job, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
@@ -69,6 +71,8 @@ def supervise(directory: Path) -> int:
         # Somebody may have changed their mind while the job was taken.
         stopping = stopping or spool.stop_file(job.id).exists()
     write_json(supervisor_file, myself.to_row())
+    reserve = directory / ".reserve"
+    reserve.write_bytes(bytes(RESERVE_BYTES))
     exit_code = -int(signal.SIGTERM)
     with job.log.open("ab") as log:
         log.write(f"# {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(job.argv)}\n".encode())
@@ -93,11 +97,24 @@ def supervise(directory: Path) -> int:
         exit_code = -signal.SIGTERM
     # A launcher can end before its ranks do: whoever still carries the mark must not hold the GPU.
     end()
-    write_json(job.result_file, asdict(JobResult(job.key, exit_code, time.monotonic() - started, stopping)))
+    # Before the result: a disk that is full must not keep the GPU.
     leases.release(job.id)
+    reserve.unlink(missing_ok=True)
+    _write_result(job, JobResult(job.key, exit_code, time.monotonic() - started, stopping))
     if entry:
         spool.finish(job.id)
     return exit_code
+
+
+def _write_result(job: Job, result: JobResult) -> None:
+    """Write down how the job ended; where the disk has no room even now, wait until it has."""
+    while True:
+        try:
+            write_json(job.result_file, asdict(result))
+        except OSError:
+            time.sleep(POLL_SECONDS)
+        else:
+            return
 
 
 def _start(job: Job, log: IO[bytes]) -> subprocess.Popen[bytes] | None:

@@ -229,12 +229,17 @@ def run_trainer(spool: Spool, stay: bool) -> bool:
             trainer = Trainer(spool, gpus.find_slots())
             told, restarted = 0.0, stay
             while not ending:
-                if not told or time.monotonic() - told > BEAT_SECONDS:
-                    told = time.monotonic()
-                    spool.beat(trainer.identity, f"{len(trainer.slots)} slots")
-                if not trainer.step(restarted) and not stay:
-                    break
-                restarted = False
+                try:
+                    if not told or time.monotonic() - told > BEAT_SECONDS:
+                        told = time.monotonic()
+                        spool.beat(trainer.identity, f"{len(trainer.slots)} slots")
+                    if not trainer.step(restarted) and not stay:
+                        break
+                    restarted = False
+                except OSError as error:
+                    # A full disk, or one that is away: jobs go on, and what waits is started when it is back.
+                    log.warning("%s; looking again in %.0f s", error, BEAT_SECONDS)
+                    time.sleep(BEAT_SECONDS)
                 time.sleep(POLL_SECONDS)
     except Timeout:
         return False

@@ -12,13 +12,11 @@ from medllm_ops.corpus.reader import open_corpus
 from medllm_ops.curation.curate import check_files
 from medllm_ops.curation.funnel import by_step, read_ledger
 from medllm_ops.curation.settings import CurationSettings
-from medllm_ops.curation.state.state import known_digests
 from medllm_ops.curation.workers import Runner
 from medllm_ops.curation.write.tokens import tokenizer_hash
 from medllm_ops.curation.write.write import write_dataset
 from medllm_ops.datasets.feed import WAIT_SECONDS, Fed, Work, fed
 from medllm_ops.datasets.goal import Goal, goal_of
-from medllm_ops.datasets.ids import write_index
 from medllm_ops.datasets.licences import duties, licences_of_sources, strict
 from medllm_ops.datasets.selection import Selection
 from medllm_ops.datasets.store import LATEST, MANIFEST, Dataset, find_dataset, folder_of, locked, versions
@@ -134,8 +132,7 @@ def _with(name: str, field: str, value: str) -> int | None:
 
 
 def _completed(dataset: Dataset, goal: Goal, known: Fed, key: str) -> dict[str, Any]:
-    """Add to a dataset what only we know: the index, where the records are from, the duties, and all hashes."""
-    write_index(dataset, lambda ids: _are_records(known.folder, ids))
+    """Add to a dataset what only we know: where the records are from, the duties, and all hashes."""
     memory = known.memory
     taken = {name: one.model_dump() for name, one in sorted(memory.sources.items())}
     corpus = {"url": goal.snapshot.storage.url, "version": goal.snapshot.version, "sources": taken}
@@ -151,8 +148,3 @@ def _completed(dataset: Dataset, goal: Goal, known: Fed, key: str) -> dict[str, 
     }
     write_json(dataset.directory / MANIFEST, manifest)
     return manifest
-
-
-def _are_records(state: Path, ids: Sequence[str]) -> list[bool]:
-    known = known_digests(state, ids)
-    return [one in known for one in ids]

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from medllm_ops.datasets.ids import Hashes, forms, hashes_of, held, line_ids, read_index
+from medllm_ops.curation.write.index import Hashes, forms, hashes_of, line_ids
+from medllm_ops.datasets.ids import held, read_index
 from medllm_ops.datasets.store import SIDES, Dataset
 
 ADDED, REMOVED, CHANGED, MOVED, SAME = "added", "removed", "changed", "moved", "same"

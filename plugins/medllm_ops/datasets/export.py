@@ -5,18 +5,29 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias
 
+from medllm_ops.datasets.pairs import REJECTED, both_answers, labelled
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import file_hash, make_once, read_json, read_json_lines, to_json_line, write_json, write_whole
+from medllm_ops.files import (
+    file_hash,
+    make_once,
+    read_json,
+    read_json_lines,
+    text_hash,
+    to_json_line,
+    write_json,
+    write_whole,
+)
 from medllm_ops.records import LedgerEntry
 
 TOO_LONG = "longer than max_length"
 NOT_ENCODABLE = "refused by the template"
 ONE_SIDE_EMPTY = "set without rows on both sides"
+ANSWER_TWICE = "an answer of another pair: kto cannot take it twice"
 SIDES = ("train", "val")
 _BATCH = 1000
 
@@ -25,27 +36,33 @@ _BATCH = 1000
 class SetSettings:
     """How one set is exported.
 
-    :param stage: the stage that trains on it: ``pretrain``, ``sft`` or ``self_cognition``.
+    :param stage: the stage that trains on it: ``pretrain``, ``sft``, ``self_cognition`` or ``dpo``.
     :param max_length: the most tokens of a row, the template's included; None is the model's own maximum.
+    :param labelled: whether a pair becomes two rows that each say how good their answer is, as kto takes them.
     """
 
     stage: str
     max_length: int | None
+    labelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """The tokens of each row of each file, in order, template included; 0 where the template refuses the row."""
+    """The tokens of each row of each file, in order, template included; 0 where the template refuses the row.
+
+    Of a pair, ``by_file`` has the tokens of its longer dialogue and ``computed`` those of both.
+    """
 
     by_file: Mapping[Path, list[int]]
     model_maximum: int | None
+    computed: Mapping[Path, list[int]]
 
 
 # From files and the stage that trains on each to counts by the model's own tokenizer and template.
 TokenCounter: TypeAlias = Callable[[Mapping[Path, str]], TokenCounts]
 Row: TypeAlias = dict[str, Any]
-# The pieces of a row, and the tokens of each.
-Fitting: TypeAlias = tuple[list[Row], list[int]]
+# The pieces of a row, the tokens of each, and those that are computed of each.
+Fitting: TypeAlias = tuple[list[Row], list[int], list[int]]
 
 
 class Cut(Protocol):
@@ -75,7 +92,7 @@ def export(
     """
     files = {source / side / f"{name}.jsonl": settings.stage for name, settings in sets.items() for side in SIDES}
     inputs = [[path.name, file_hash(path)] for path in files]
-    settings_row = {name: [settings.stage, settings.max_length] for name, settings in sets.items()}
+    settings_row = {name: astuple(settings) for name, settings in sets.items()}
 
     def make(folder: Path) -> None:
         _Export(source, sets, count_tokens, cut, folder).write(count_tokens(files))
@@ -91,6 +108,8 @@ class _Export:
     count_tokens: TokenCounter
     cut: Cut
     folder: Path
+    # The answers that kto has seen, by side.
+    answers: dict[str, set[str]] = field(default_factory=lambda: {side: set() for side in SIDES})
 
     def write(self, counts: TokenCounts) -> None:
         """Write everything."""
@@ -130,8 +149,8 @@ class _Export:
                         file.writelines(map(to_json_line, parts))
             if any(made[path][1]):
                 stages[made[path][0]] = self.sets[path.stem].stage
-        tokens = self.count_tokens(stages).by_file if stages else {}
-        return {path: _grouped(draft, numbers, tokens.get(draft, [])) for path, (draft, numbers) in made.items()}
+        counted = self.count_tokens(stages) if stages else TokenCounts({}, None, {})
+        return {path: _grouped(draft, numbers, counted) for path, (draft, numbers) in made.items()}
 
     def _set(
         self,
@@ -145,28 +164,33 @@ class _Export:
         entry = LedgerEntry(f"export {name}")
         validating: list[str] = []
         rows_of = {"train": 0, "val": 0}
-        tokens = 0
+        tokens = longer = 0
         paths = {side: self.folder / side / f"{name}.jsonl" for side in SIDES}
         # Validation first: it is small, and without it no row of training is written.
         for side in reversed(SIDES):
             origin = self.source / side / f"{name}.jsonl"
             with write_whole(paths[side]) as file:
-                for row, length in zip(read_json_lines(origin), counts.by_file[origin], strict=True):
+                counted = zip(counts.by_file[origin], counts.computed[origin], strict=True)
+                for row, (length, computed) in zip(read_json_lines(origin), counted, strict=True):
                     entry.rows_in += 1
-                    parts, lengths = next(pieces[origin]) if length > limit else ([row], [length])
+                    parts, lengths, all_of = next(pieces[origin]) if length > limit else ([row], [length], [computed])
                     reason = _refusal(lengths, limit)
+                    if not reason and self.sets[name].labelled:
+                        reason = self._met_before(row, side)
                     if not reason and side == "train" and not validating:
                         reason = ONE_SIDE_EMPTY
                     if reason:
                         _drop(entry, row["id"], reason, removed, length)
                         continue
                     entry.rows_out += 1
-                    rows_of[side] += len(parts)
                     if side == "train":
-                        tokens += sum(lengths)
+                        tokens += sum(all_of)
+                        longer += sum(lengths)
                     else:
                         validating.append(row["id"])
-                    file.writelines(to_json_line({"id": each["id"], "messages": each["messages"]}) for each in parts)
+                    for each in self._form(name, parts):
+                        rows_of[side] += 1
+                        file.write(to_json_line(each))
         if not rows_of["train"]:
             entry.rows_out -= len(validating)
             for record_id in validating:
@@ -177,7 +201,28 @@ class _Export:
             return {}, _ledger_row(entry, 0)
         hashes = {side: file_hash(path) for side, path in paths.items()}
         figures = {"max_length": limit, "tokens": tokens, "hashes": hashes, **rows_of}
+        if self.sets[name].stage == "dpo" and not self.sets[name].labelled:
+            figures["longer_tokens"] = longer
         return figures, _ledger_row(entry, sum(rows_of.values()))
+
+    def _form(self, name: str, parts: Iterable[Row]) -> Iterator[Row]:
+        """The rows as ms-swift takes them."""
+        for row in parts:
+            if self.sets[name].labelled:
+                yield from labelled(row)
+            else:
+                yield {field: row[field] for field in ("id", "messages", REJECTED) if field in row}
+
+    def _met_before(self, row: Row, side: str) -> str:
+        """Why kto cannot take a pair; empty if it can.
+
+        ms-swift holds each answer against the one of another row, and ends the training where the two are the same.
+        """
+        own = [text_hash(each["messages"][-1]["content"]) for each in both_answers(row)]
+        if any(answer in self.answers[side] for answer in own):
+            return ANSWER_TWICE
+        self.answers[side].update(own)
+        return ""
 
 
 def _refusal(lengths: Sequence[int], limit: int) -> str:
@@ -198,10 +243,14 @@ def _ledger_row(entry: LedgerEntry, pieces: int) -> dict[str, Any]:
     return row if pieces == entry.rows_out else {**row, "pieces": pieces}
 
 
-def _grouped(path: Path, numbers: Sequence[int], tokens: Sequence[int]) -> Iterator[Fitting]:
-    rows, lengths = read_json_lines(path), iter(tokens)
+def _grouped(path: Path, numbers: Sequence[int], counts: TokenCounts) -> Iterator[Fitting]:
+    rows, lengths, computed = (
+        read_json_lines(path),
+        iter(counts.by_file.get(path, ())),
+        iter(counts.computed.get(path, ())),
+    )
     for number in numbers:
-        yield list(islice(rows, number)), list(islice(lengths, number))
+        yield list(islice(rows, number)), list(islice(lengths, number)), list(islice(computed, number))
 
 
 def _check_stages(sets: Mapping[str, SetSettings], manifest: dict[str, Any], ledger: list[dict[str, Any]]) -> None:

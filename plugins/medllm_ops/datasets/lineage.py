@@ -15,7 +15,8 @@ import orjson
 from medllm_ops.corpus import manifest as manifests
 from medllm_ops.corpus.changes import GONE
 from medllm_ops.corpus.reader import Snapshot
-from medllm_ops.datasets.ids import hash_of, read_index
+from medllm_ops.curation.write.index import hash_of
+from medllm_ops.datasets.ids import read_index
 from medllm_ops.datasets.store import Dataset
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from medllm_ops.corpus.reader import Snapshot, open_corpus
-from medllm_ops.datasets.ids import Hashes, hashes_of, read_index
+from medllm_ops.curation.write.index import Hashes, hashes_of
+from medllm_ops.datasets.ids import read_index
 from medllm_ops.datasets.store import SIDES, Dataset
 from medllm_ops.errors import MedllmError
 
@@ -128,7 +130,12 @@ def corpus_of(datasets: Iterable[Dataset], url: str | None = None) -> Snapshot:
     named = {str(dataset.manifest["corpus"]["url"]) for dataset in datasets if dataset.manifest.get("corpus")}
     if url is None and len(named) > 1:
         raise MedllmError(f"these datasets are of several corpora ({', '.join(sorted(named))}): name one by --corpus")
-    return open_corpus(url or next(iter(named), None))
+    return open_corpus(url or next(map(_unless_moved, named), None))
+
+
+def _unless_moved(url: str) -> str | None:
+    """The address of a corpus; None, for the home folder's, if it is a folder that is no more: the home was moved."""
+    return url if "://" in url or Path(url).is_dir() else None
 
 
 def retracted_share(dataset: Dataset, corpus: str | None = None) -> RetractedShare:

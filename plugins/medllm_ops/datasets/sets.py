@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
 
 from medllm_ops.datasets.identity import SET_NAME, Identity, identity_rows, mix, rank
+from medllm_ops.datasets.pairs import REJECTED
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import (
     file_hash,
@@ -21,11 +22,14 @@ from medllm_ops.files import (
     write_json_lines,
 )
 from medllm_ops.records import LedgerEntry
+from medllm_ops.sources.preference import are_equal
 
 STEP: Final = "sets"
 STAGE_OFF: Final = "its stage is off"
-NO_STAGE: Final = "no stage trains on preference pairs"
+OTHER_SET: Final = "not among the recipe's preference_sets"
+EQUAL: Final = "both answers are equal"
 SIDES: Final = ("train", "val")
+_FIELDS: Final = ("id", "messages", REJECTED)
 
 Row: TypeAlias = dict[str, Any]
 
@@ -52,13 +56,18 @@ class IdentitySettings:
 
 def stage_of(row: Mapping[str, Any]) -> str:
     """The stage that trains on a record: ``pretrain`` for a text, ``sft`` for a dialogue, ``dpo`` for a preference."""
-    if "rejected_response" in row:
+    if REJECTED in row:
         return "dpo"
     return "pretrain" if [message["role"] for message in row["messages"]] == ["assistant"] else "sft"
 
 
 def arrange(
-    curated: Path, sources: Collection[str], stages: Collection[str], identity: IdentitySettings | None, out: Path
+    curated: Path,
+    sources: Collection[str],
+    stages: Collection[str],
+    identity: IdentitySettings | None,
+    out: Path,
+    preference_sets: Collection[str] = (),
 ) -> None:
     """Write ``out/train`` and ``out/val``, one file for each set, whole or not at all.
 
@@ -68,22 +77,28 @@ def arrange(
     :param curated: what curation left: ``train/<source>.jsonl``, ``val/<source>.jsonl``, ``manifest.json``.
     :param sources: those to take of it.
     :param stages: the stages that are on; rows of others are left out, and counted.
+    :param preference_sets: the sources that pairs are taken of; none named means all.
     """
     settings = repr(replace(identity, rows=Path(identity.rows.name))) if identity else ""
     files = [curated / "manifest.json", *([identity.rows] if identity else [])]
-    inputs = [[file_hash(path) for path in files], sorted(sources), sorted(stages), settings]
-    make_once(out, inputs, lambda folder: _write(curated, sources, stages, identity, folder))
+    inputs = [[file_hash(path) for path in files], sorted(sources), sorted(stages), settings, sorted(preference_sets)]
+    make_once(out, inputs, lambda folder: _write(curated, sources, stages, identity, folder, preference_sets))
 
 
 def _write(
-    curated: Path, sources: Collection[str], stages: Collection[str], identity: IdentitySettings | None, folder: Path
+    curated: Path,
+    sources: Collection[str],
+    stages: Collection[str],
+    identity: IdentitySettings | None,
+    folder: Path,
+    preference_sets: Collection[str],
 ) -> None:
     sets: dict[str, str] = {}
     names: dict[str, list[str]] = {}
     ledger: list[Row] = []
     with (folder / "removed.jsonl").open("wb") as removed:
         for source in sorted(sources):
-            made = _Source(source, stages, folder, removed)
+            made = _Source(source, stages, folder, removed, not preference_sets or source in preference_sets)
             for side in SIDES:
                 made.add(curated / side / f"{source}.jsonl", side)
             own = made.finish()
@@ -99,12 +114,13 @@ def _write(
 
 @dataclass(slots=True)
 class _Source:
-    """Writes the rows of one source, stage by stage."""
+    """Writes the rows of one source, stage by stage. ``pairs`` says whether its pairs are wanted."""
 
     name: str
     stages: Collection[str]
     folder: Path
     removed: IO[bytes]
+    pairs: bool
     entries: dict[str, LedgerEntry] = field(default_factory=dict)
 
     def add(self, path: Path, side: str) -> None:
@@ -116,15 +132,25 @@ class _Source:
                 stage = stage_of(row)
                 entry = self.entries.setdefault(stage, LedgerEntry(f"{STEP} {self.name}_{stage}"))
                 entry.rows_in += 1
-                if stage not in self.stages:
-                    reason = NO_STAGE if stage == "dpo" else STAGE_OFF
+                if reason := self._refusal(stage, row):
                     entry.drop(reason)
                     self.removed.write(to_json_line({"id": row["id"], "step": STEP, "reason": reason}))
                     continue
                 entry.rows_out += 1
                 if stage not in files:
                     files[stage] = stack.enter_context(self._draft(side, stage).open("wb"))
-                files[stage].write(to_json_line({"id": row["id"], "messages": row["messages"]}))
+                files[stage].write(to_json_line({name: row[name] for name in _FIELDS if name in row}))
+
+    def _refusal(self, stage: str, row: Row) -> str:
+        """Why a row does not go on; empty if it does."""
+        if stage not in self.stages:
+            return STAGE_OFF
+        if stage == "dpo" and not self.pairs:
+            return OTHER_SET
+        # What they differed in may have been scrubbed since they were converted.
+        if stage == "dpo" and are_equal(row[REJECTED], row["messages"][-1]["content"]):
+            return EQUAL
+        return ""
 
     def _draft(self, side: str, stage: str) -> Path:
         return self.folder / side / f"{self.name}.{stage}.part"

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from medllm_ops.datasets.ids import Hashes, forms, hash_of, hashes_of, held, line_ids, read_index
+from medllm_ops.curation.write.index import FOLDER, Hashes, forms, hash_of, hashes_of, line_ids
+from medllm_ops.datasets.ids import held, read_index
 from medllm_ops.datasets.store import MANIFEST, REPORT, SIDES, Dataset
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import count_lines, file_hash, read_json, text_hash, to_json_line
@@ -117,7 +118,7 @@ def _wrong_rows(dataset: Dataset, manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def _is_written(dataset: Dataset, side: str, source: str) -> bool:
-    return (dataset.directory / "ids" / side / f"{source}.npy").is_file()
+    return (dataset.directory / FOLDER / side / f"{source}.npy").is_file()
 
 
 def _not_held(names: list[str], ids: Hashes, seen: Any, where: str) -> Iterator[str]:

@@ -14,8 +14,12 @@ from medllm_ops.datasets.identity import Identity
 from medllm_ops.errors import MedllmError
 
 CONTROL_LOSS_RATIO = 1.1
+CHANCE = 0.5
 FINAL_LOSS_RATIO = 1.02
 ENOUGH_ROWS = 3
+ENOUGH_PAIRS = 8
+# The models of stages that have no held-out loss of their own to lower: self-cognition and alignment.
+KEEPING = ("self_cognition", "final")
 
 
 class IdentityPrompt(BaseModel):
@@ -82,14 +86,14 @@ def judge_held_out(
     rows: Mapping[str, int] | None = None,
     enforced: bool = True,
 ) -> list[dict[str, Any]]:
-    """Judge held-out losses: each stage lowers those of its own sets, and the last raises none by more than 2 %.
+    """Judge held-out losses: each stage lowers those of its own sets; the last two raise none by more than 2 %.
 
     :param sets: set name to the stage that trains on it (``pretrain`` or ``sft``).
-    :param losses: model label (``base``, ``pretrain``, ``sft``, ``final``; those that were run) to set to nats
-        per token.
+    :param losses: model label (``base``, ``pretrain``, ``sft``, ``self_cognition``, ``final``; those that were run) to
+        set to nats per token.
     :param rows: set to the rows that were scored; a set of fewer than :data:`ENOUGH_ROWS` is told, not enforced.
     """
-    order = [label for label in ("base", "pretrain", "sft", "final") if label in losses]
+    order = [label for label in ("base", "pretrain", "sft", *KEEPING) if label in losses]
     verdict = []
     for before, after in itertools.pairwise(order):
         for name, stage in sets.items():
@@ -101,18 +105,67 @@ def judge_held_out(
             judged = enforced and count >= ENOUGH_ROWS
             if after == stage:
                 verdict.append(gate(f"{after} lowers {name}", new < old, detail, judged))
-            elif after == "final":
-                verdict.append(gate(f"final keeps {name}", new <= old * FINAL_LOSS_RATIO, detail, judged))
+            elif after in KEEPING:
+                verdict.append(gate(f"{after} keeps {name}", new <= old * FINAL_LOSS_RATIO, detail, judged))
     return verdict
 
 
-def judge_identity(
-    questions: IdentityGate, identity: Identity, before: Mapping[str, Any], after: Mapping[str, Any]
+def judge_preferences(
+    before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]], beta: float, enforced: bool = True
 ) -> dict[str, Any]:
-    """Judge the answers of the model before and after self-cognition.
+    """Judge an alignment by pairs that no training saw: it must prefer their better answers more than its reference.
+
+    The reward of an answer is beta times by how many nats it became more likely than under the model before; the
+    margin of a pair is what the better answer has more of it. The accuracy is the share of pairs with a margin above
+    zero, an even one counting half, so that the reference itself has a margin of 0 and an accuracy of 0.5: both must
+    rise. ``ranking`` is the share of pairs whose better answer is likelier per token than the worse.
+
+    :param before: of each pair, ``chosen`` and ``rejected`` (nats), ``chosen_tokens`` and ``rejected_tokens``, as the
+        model that the alignment started from scores it; ``after`` likewise.
+    """
+    margins = [
+        beta * ((new["chosen"] - old["chosen"]) - (new["rejected"] - old["rejected"]))
+        for old, new in zip(before, after, strict=True)
+    ]
+    count = max(len(margins), 1)
+    margin = sum(margins) / count
+    accuracy = sum(0.5 if each == 0 else float(each > 0) for each in margins) / count
+    detail = f"reward margin {margin:+.4f}, accuracy {accuracy:.3f} on {len(margins)} held-out pairs"
+    judged = enforced and len(margins) >= ENOUGH_PAIRS
+    if len(margins) < ENOUGH_PAIRS:
+        detail += ": too few to judge by"
+    passed = margin > 0 and accuracy > CHANCE
+    return {
+        "gates": [gate("alignment prefers the better answers", passed, detail, judged)],
+        "pairs": len(margins),
+        "beta": beta,
+        "margin": margin,
+        "accuracy": accuracy,
+        "ranking": {"before": ranking(before), "after": ranking(after)},
+    }
+
+
+def ranking(pairs: Sequence[Mapping[str, float]]) -> float:
+    """The share of pairs whose better answer is likelier per token than the worse."""
+    likelier = [
+        pair["chosen"] / max(pair["chosen_tokens"], 1) > pair["rejected"] / max(pair["rejected_tokens"], 1)
+        for pair in pairs
+    ]
+    return sum(likelier) / max(len(likelier), 1)
+
+
+def judge_identity(
+    questions: IdentityGate,
+    identity: Identity,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    between: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Judge the answers of the model before self-cognition and of the last one.
 
     :param before: ``{"answers": [...], "control_loss": x}`` of the model before, identity prompts first, then the
         controls, in the file's order; ``after`` likewise.
+    :param between: likewise, of the model after self-cognition, where an alignment followed: shown, not judged.
     """
     prompts = []
     count = len(questions.identity)
@@ -125,6 +178,9 @@ def judge_identity(
     for control, old, new in zip(questions.controls, before["answers"][count:], after["answers"][count:], strict=True):
         ok = bool(new) and not _mentions(new, names) and "{{" not in new
         controls.append({**control.model_dump(), "before": old, "after": new, "ok": ok})
+    if between:
+        for row, answer in zip([*prompts, *controls], between["answers"], strict=True):
+            row["between"] = answer
     ratio = after["control_loss"] / before["control_loss"]
     kept = ratio <= CONTROL_LOSS_RATIO
     return {

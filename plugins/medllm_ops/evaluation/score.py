@@ -2,20 +2,26 @@
 
 A process of its own, because it imports torch and swift once for all models. The request is what
 :class:`ScoreRequest` holds; the result is ``{model label: {"losses": {set: nats per token}, "answers": [text],
-"control_loss": nats per token}}``.
+"control_loss": nats per token, "pairs": [pair]}}``, where a pair has the log-likelihood of both answers in nats, and
+their tokens: ``{"chosen", "rejected", "chosen_tokens", "rejected_tokens"}``.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from medllm_ops.datasets.pairs import both_answers, pairs_of
 from medllm_ops.files import read_json, read_json_lines, write_json
 from medllm_ops.swift.template import TemplateSettings, encode, load_template
+
+# Where no loss is taken.
+NO_LABEL = -100
 
 
 class HeldOutSet(BaseModel):
@@ -34,15 +40,23 @@ class Question(BaseModel):
 
 
 class ScoredModel(BaseModel):
-    """A model folder under the label its scores get; ``ask`` says whether it answers the questions."""
+    """A model folder under the label its scores get.
+
+    ``ask`` says whether it answers the questions, ``compare`` whether it is given the pairs.
+    """
 
     label: str
     path: Path
     ask: bool
+    compare: bool = False
 
 
 class ScoreRequest(BaseModel):
-    """What to score. ``max_rows`` bounds the rows of each set, ``max_new_tokens`` the length of an answer."""
+    """What to score.
+
+    ``max_rows`` bounds the rows of each set, ``max_pairs`` the pairs of each file of ``pairs``, ``max_new_tokens`` the
+    length of an answer.
+    """
 
     models: list[ScoredModel]
     sets: list[HeldOutSet]
@@ -50,7 +64,9 @@ class ScoreRequest(BaseModel):
     model_type: str | None
     template: str | None
     system: str | None
+    pairs: list[Path] = []
     max_rows: int = 16
+    max_pairs: int = 64
     max_new_tokens: int = 48
 
 
@@ -71,16 +87,29 @@ class _Scorer:
 
     def mean_loss(self, rows: Iterable[Mapping[str, Any]], pretraining: bool) -> float:
         """The mean negative log-likelihood over all tokens that training takes a loss on, in nats."""
-        torch = self._torch
         total, tokens = 0.0, 0
         for row in rows:
-            ids, labels = encode(self._templates[pretraining], row)
-            with torch.inference_mode():
-                logits = self._model(torch.tensor([ids], device=self._device)).logits[0, :-1].float()
-            targets = torch.tensor(labels[1:], device=self._device)
-            total += torch.nn.functional.cross_entropy(logits, targets, ignore_index=-100, reduction="sum").item()
-            tokens += int((targets != -100).sum())
+            loss, count = self._loss(*encode(self._templates[pretraining], row))
+            total, tokens = total + loss, tokens + count
         return total / max(tokens, 1)
+
+    def _loss(self, ids: list[int], labels: list[int]) -> tuple[float, int]:
+        """The negative log-likelihood of the tokens that have a label, in nats, and how many they are."""
+        torch = self._torch
+        with torch.inference_mode():
+            logits = self._model(torch.tensor([ids], device=self._device)).logits[0, :-1].float()
+        targets = torch.tensor(labels[1:], device=self._device)
+        loss = torch.nn.functional.cross_entropy(logits, targets, ignore_index=NO_LABEL, reduction="sum").item()
+        return loss, int((targets != NO_LABEL).sum())
+
+    def pair(self, row: Mapping[str, Any]) -> dict[str, float | int]:
+        """How likely both answers of a pair are, the turns before them given."""
+        figures: dict[str, float | int] = {}
+        for name, dialogue in zip(("chosen", "rejected"), both_answers(row), strict=True):
+            ids, labels = encode(self._templates[False], dialogue)
+            loss, tokens = self._loss(ids, last_answer(labels))
+            figures |= {name: -loss, f"{name}_tokens": tokens}
+        return figures
 
     def answer(self, prompt: str) -> str:
         """The greedy answer to one user turn."""
@@ -100,17 +129,21 @@ class _Scorer:
             )
         return str(template.tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True)).strip()
 
-    def scores(self, ask: bool) -> dict[str, Any]:
+    def scores(self, model: ScoredModel) -> dict[str, Any]:
         """All figures of this model."""
         request = self._request
-        losses = {
+        figures: dict[str, Any] = {}
+        if model.compare:
+            files = (islice(pairs_of(read_json_lines(path)), request.max_pairs) for path in request.pairs)
+            figures["pairs"] = [self.pair(row) for rows in files for row in rows]
+        figures["losses"] = {
             held_out.name: self.mean_loss(
                 list(read_json_lines(held_out.path))[: request.max_rows], held_out.pretraining
             )
             for held_out in request.sets
         }
-        if not ask:
-            return {"losses": losses}
+        if not model.ask:
+            return figures
         references = [
             {
                 "messages": [
@@ -122,14 +155,24 @@ class _Scorer:
             if question.reference
         ]
         answers = [self.answer(question.prompt) for question in request.questions]
-        return {"losses": losses, "answers": answers, "control_loss": self.mean_loss(references, pretraining=False)}
+        return figures | {"answers": answers, "control_loss": self.mean_loss(references, pretraining=False)}
+
+
+def last_answer(labels: list[int]) -> list[int]:
+    """The labels without those of earlier turns: both answers of a pair have the same ones before them."""
+    start = len(labels)
+    while start and labels[start - 1] == NO_LABEL:
+        start -= 1
+    while start and labels[start - 1] != NO_LABEL:
+        start -= 1
+    return [NO_LABEL] * start + labels[start:]
 
 
 def score(request: ScoreRequest) -> dict[str, Any]:
     """Score each model in turn, one in memory at a time."""
     result = {}
     for model in request.models:
-        result[model.label] = _Scorer(request, model.path).scores(model.ask)
+        result[model.label] = _Scorer(request, model.path).scores(model)
         print(f"scored {model.label}", flush=True)
     return result
 

@@ -22,7 +22,8 @@ import orjson
 from pydantic import Field, model_validator
 
 from medllm_ops.fetch.base import FetchedFile, FetchError, FetchSettings, Known
-from medllm_ops.fetch.http import Client, HttpError
+from medllm_ops.fetch.http import Client
+from medllm_ops.fetch.http_answers import HttpError
 from medllm_ops.files import write_whole
 
 log = logging.getLogger(__name__)

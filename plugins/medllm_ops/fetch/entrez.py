@@ -23,7 +23,8 @@ from pydantic import BeforeValidator, Field, SecretStr
 from medllm_ops.fetch import entrez_answers as answers
 from medllm_ops.fetch.base import FetchedFile, FetchError, FetchSettings, Known
 from medllm_ops.fetch.entrez_window import LIMIT, Slice, Window, new_window
-from medllm_ops.fetch.http import Client, HttpError
+from medllm_ops.fetch.http import Client
+from medllm_ops.fetch.http_answers import HttpError
 from medllm_ops.files import text_hash, write_whole
 
 log = logging.getLogger(__name__)

@@ -6,10 +6,8 @@ Retries are tenacity's. What may be tried again: a lost or slow connection, a sh
 
 from __future__ import annotations
 
-import email.utils
 import logging
 import random
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,42 +18,20 @@ import httpx
 import tenacity
 
 from medllm_ops import __version__
-from medllm_ops.errors import MedllmError
+from medllm_ops.fetch.http_answers import (
+    ChecksumError,
+    HttpError,
+    TransientError,
+    raise_for_status,
+    size_of,
+    starts_at,
+    validator_of,
+)
 from medllm_ops.fetch.part import Part
 
 log = logging.getLogger(__name__)
 
-_TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-_ERROR_BODY_BYTES = 2000
-_CONTENT_RANGE = re.compile(r"bytes \d+-\d+/(\d+)")
 _Result = TypeVar("_Result")
-
-
-class HttpError(MedllmError):
-    """A request failed for good; its text names the address and the last reason.
-
-    ``body`` is the beginning of what the server said, if it said no.
-    """
-
-    def __init__(self, url: str, reason: str, status: int = 0, body: str = "") -> None:
-        super().__init__(f"{url}: {reason}")
-        self.url = url
-        self.reason = reason
-        self.status = status
-        self.body = body
-
-
-class ChecksumError(HttpError):
-    """A file came in whole, but is not what its publisher's checksum says."""
-
-
-class _TransientError(Exception):
-    """A fault that another try may not meet."""
-
-    def __init__(self, reason: str, status: int = 0, retry_after: float = 0) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.retry_after = retry_after
 
 
 class Client:
@@ -125,7 +101,7 @@ class Client:
 
         def attempt() -> _Result:
             with self._stream(url, params, headers) as response:
-                _raise_for_status(url, response)
+                raise_for_status(url, response)
                 body = b"".join(self._watched(response.iter_bytes()))
                 answer = httpx.Response(
                     response.status_code,
@@ -136,7 +112,7 @@ class Client:
             try:
                 return parse(answer)
             except ValueError as error:
-                raise _TransientError(str(error), answer.status_code) from error
+                raise TransientError(str(error), answer.status_code) from error
 
         return self._patiently(url, attempt)
 
@@ -175,20 +151,20 @@ class Client:
                 if response.headers.get("content-range") == f"bytes */{part.size}":
                     return  # whole already: the process ended before it gave the file its name
                 part.discard()
-                raise _TransientError("the file became shorter")
-            _raise_for_status(url, response)
+                raise TransientError("the file became shorter")
+            raise_for_status(url, response)
             if "text/html" in response.headers.get("content-type", "") and part.is_no_page:
-                raise _TransientError("an HTML page came instead of the file", response.status_code)
+                raise TransientError("an HTML page came instead of the file", response.status_code)
             coding = response.headers.get("content-encoding", "identity")
             if coding != "identity" and not part.is_gzip:
                 raise HttpError(url, f"it came compressed ({coding}), though it was asked for as it is")
             if response.status_code != 206:
                 part.discard()
-            elif not _starts_at(response, part.size):
+            elif not starts_at(response, part.size):
                 part.discard()
-                raise _TransientError("another part of the file came than the one that was asked for")
-            total = _size(response)
-            part.begin(_validator(response))
+                raise TransientError("another part of the file came than the one that was asked for")
+            total = size_of(response)
+            part.begin(validator_of(response))
             with part.file.open("ab") as file:
                 # Raw: some servers call a .gz file a coded one, and httpx would unpack it.
                 for block in self._watched(response.iter_raw()):
@@ -196,7 +172,7 @@ class Client:
                     if progress:
                         progress(file.tell(), total)
         if total and part.size != total:
-            raise _TransientError(f"{part.size} bytes came instead of {total}")
+            raise TransientError(f"{part.size} bytes came instead of {total}")
 
     @contextmanager
     def _stream(
@@ -209,7 +185,7 @@ class Client:
         except (httpx.InvalidURL, httpx.TooManyRedirects, httpx.UnsupportedProtocol) as error:
             raise HttpError(url, str(error)) from error
         except (httpx.TransportError, httpx.DecodingError) as error:
-            raise _TransientError(str(error) or type(error).__name__) from error
+            raise TransientError(str(error) or type(error).__name__) from error
         finally:
             self._next_request = time.monotonic() + random.uniform(*self.pause)
 
@@ -221,7 +197,7 @@ class Client:
             seconds = time.monotonic() - began
             if seconds > self._timeout:
                 if size < self._slowest * seconds:
-                    raise _TransientError(f"only {size} bytes came in {seconds:.0f} s")
+                    raise TransientError(f"only {size} bytes came in {seconds:.0f} s")
                 began, size = time.monotonic(), 0
 
     def _patiently(self, url: str, attempt: Callable[[], _Result], gained: Callable[[], int] = lambda: 0) -> _Result:
@@ -249,13 +225,13 @@ class Client:
             after=count,  # tenacity calls it before wait and stop
             stop=stop,
             wait=wait,
-            retry=tenacity.retry_if_exception_type(_TransientError),
+            retry=tenacity.retry_if_exception_type(TransientError),
             before_sleep=tell,
             reraise=True,
         )
         try:
             return retrying(attempt)
-        except _TransientError as error:
+        except TransientError as error:
             asked = f" (it asks to wait {error.retry_after:.0f} s)" if error.retry_after > self._longest_wait else ""
             tries = "1 try" if failures == 1 else f"{failures} tries"
             raise HttpError(url, f"{error}{asked}, after {tries}", error.status) from error
@@ -264,59 +240,10 @@ class Client:
 _CODED = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
-def _raise_for_status(url: str, response: httpx.Response) -> None:
-    status = response.status_code
-    if status in _TRY_AGAIN:
-        reason = f"status {status} {response.reason_phrase}"
-        raise _TransientError(reason, status, _seconds(response.headers.get("retry-after", "")))
-    if status >= 300:
-        raise HttpError(url, f"status {status} {response.reason_phrase}", status, _beginning(response))
-
-
-def _beginning(response: httpx.Response) -> str:
-    body = b""
-    try:
-        for block in response.iter_bytes():
-            body += block
-            if len(body) >= _ERROR_BODY_BYTES:
-                break
-    except (httpx.TransportError, httpx.DecodingError) as error:
-        log.debug("the reason for status %d broke off: %s", response.status_code, error)
-    return body[:_ERROR_BODY_BYTES].decode("utf-8", "replace")
-
-
-def _seconds(retry_after: str) -> float:
-    """What a Retry-After header asks for, in seconds: a number, or the seconds until a date (RFC 9110, 10.2.3)."""
-    if re.fullmatch(r"\s*[0-9]+\s*", retry_after):
-        return float(retry_after)
-    try:
-        date = email.utils.parsedate_to_datetime(retry_after)
-    except ValueError:
-        return 0
-    return max(0.0, date.timestamp() - time.time())
-
-
-def _starts_at(response: httpx.Response, position: int) -> bool:
-    return str(response.headers.get("content-range", "")).startswith(f"bytes {position}-")
-
-
-def _size(response: httpx.Response) -> int:
-    """Bytes of the whole file; 0 if the server does not say."""
-    if response.status_code == 206:
-        stated = _CONTENT_RANGE.match(response.headers.get("content-range", ""))
-        return int(stated[1]) if stated else 0
-    return int(response.headers.get("content-length") or 0)
-
-
-def _validator(response: httpx.Response) -> str:
-    etag = str(response.headers.get("etag", ""))
-    return etag if etag and not etag.startswith("W/") else str(response.headers.get("last-modified", ""))
-
-
 def _fault(state: tenacity.RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
 
 
 def _retry_after(state: tenacity.RetryCallState) -> float:
     fault = _fault(state)
-    return fault.retry_after if isinstance(fault, _TransientError) else 0
+    return fault.retry_after if isinstance(fault, TransientError) else 0

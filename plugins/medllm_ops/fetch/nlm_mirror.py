@@ -21,7 +21,8 @@ import httpx
 from pydantic import Field
 
 from medllm_ops.fetch.base import FetchedFile, FetchError, FetchSettings, Known
-from medllm_ops.fetch.http import ChecksumError, Client, HttpError
+from medllm_ops.fetch.http import Client
+from medllm_ops.fetch.http_answers import ChecksumError, HttpError
 from medllm_ops.fetch.listing import read_listing
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 from urllib.robotparser import RobotFileParser
 
 from medllm_ops.fetch.base import FetchError
-from medllm_ops.fetch.http import Client, HttpError
+from medllm_ops.fetch.http import Client
+from medllm_ops.fetch.http_answers import HttpError
 
 _FORBIDS_ALL = (401, 403)
 _NOT_NOW = (408, 425, 429)

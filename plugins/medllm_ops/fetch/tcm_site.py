@@ -20,7 +20,8 @@ from pydantic import Field, field_validator
 from medllm_ops import __version__
 from medllm_ops.fetch import tcm_layout
 from medllm_ops.fetch.base import FetchedFile, FetchError, FetchSettings, Known
-from medllm_ops.fetch.http import Client, HttpError
+from medllm_ops.fetch.http import Client
+from medllm_ops.fetch.http_answers import HttpError
 from medllm_ops.fetch.robots import Robots
 from medllm_ops.fetch.visits import Visits
 from medllm_ops.files import write_whole

@@ -27,6 +27,7 @@ _SECTIONS = {
         "pretrain",
         "sft",
         "self_cognition",
+        "dpo",
         "max_steps",
         "num_train_epochs",
         "learning_rate",

@@ -11,14 +11,16 @@ from medllm_ops.operators.base import JobOperator, Work
 
 
 class SwiftSftOperator(JobOperator):
-    """Trains one stage of a recipe: continued pretraining, instruction tuning or self-cognition.
+    """Trains one stage of a recipe: continued pretraining, instruction tuning, self-cognition or alignment.
 
     A retry finds its job again where it still runs, and goes on from the last whole checkpoint where it does not.
     Succeeds only if every step was made, the loss is finite, and ms-swift kept every row it was given. Returns
     ``{"stage", "steps", "max_steps", "loss", "eval_loss", "seconds", "rows", "val_rows", "tokens_per_second",
-    "checkpoint", "output_dir", "attempts", "key"}``.
+    "checkpoint", "output_dir", "attempts", "rewards", "key"}``; ``rewards`` has the last margins and accuracies of an
+    alignment, and is empty otherwise.
 
-    :param stage: ``pretrain`` (``swift pt``), ``sft`` or ``self_cognition`` (``swift sft``). (templated)
+    :param stage: ``pretrain`` (``swift pt``), ``sft`` or ``self_cognition`` (``swift sft``), ``dpo`` (``swift rlhf``:
+        dpo, kto or orpo, as the recipe says). (templated)
     :param recipe: the name of a recipe in ``include/swift_configs``, or a path. (templated)
     :param model: the absolute folder of the model to start from. (templated)
     :param dataset: a frozen dataset: ``manifest.json``, ``train/``, ``val/``. (templated)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import write_json, write_whole
+from medllm_ops.files import link_to, write_json, write_whole
 from medllm_ops.report.collect import collect
 from medllm_ops.report.html import render
 from medllm_ops.report.model import Report
@@ -71,13 +70,5 @@ def publish_latest(run_dir: Path) -> Path:
     link = directory.parent / LATEST
     if missing := [name for name in (REPORT_FILE, PAGE_FILE) if not (directory / name).is_file()]:
         raise MedllmError(f"run {directory.name} is not finished: {directory} has no {' and no '.join(missing)}")
-    if link.exists() and not link.is_symlink():
-        raise MedllmError(f"{link} must be a link to the last finished run, but is none: move it away")
-    part = link.with_name(f".{LATEST}.{os.getpid()}.part")
-    part.unlink(missing_ok=True)
-    try:
-        part.symlink_to(directory.name)
-        part.replace(link)
-    finally:
-        part.unlink(missing_ok=True)
+    link_to(link, Path(directory.name))
     return link

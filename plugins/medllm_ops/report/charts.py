@@ -8,14 +8,21 @@ from medllm_ops.report.figure import to_json
 from medllm_ops.report.model import ModelLabel, Report, SourceFlow, StageFigures
 
 # Legible on white and on near black alike. A stage has one colour through the whole page.
-BASE, PRETRAIN, SFT, FINAL = "#94a3b8", "#0d9488", "#4f7fd6", "#8b5cf6"
-STAGE_COLOURS = {"pretrain": PRETRAIN, "sft": SFT, "self_cognition": FINAL}
+BASE, PRETRAIN, SFT, FINAL, ALIGNED = "#94a3b8", "#0d9488", "#4f7fd6", "#8b5cf6", "#c2559b"
+STAGE_COLOURS = {"pretrain": PRETRAIN, "sft": SFT, "self_cognition": FINAL, "dpo": ALIGNED}
 VALIDATION = "#ea7a35"
-MODEL_COLOURS: dict[ModelLabel, str] = {"base": BASE, "pretrain": PRETRAIN, "sft": SFT, "final": FINAL}
+MODEL_COLOURS: dict[ModelLabel, str] = {
+    "base": BASE,
+    "pretrain": PRETRAIN,
+    "sft": SFT,
+    "self_cognition": "#c4b5fd",
+    "final": FINAL,
+}
 MODEL_TITLES: dict[ModelLabel, str] = {
     "base": "base",
     "pretrain": "after pretraining",
     "sft": "after instruction tuning",
+    "self_cognition": "after self-cognition",
     "final": "final",
 }
 _FATES = (
@@ -52,7 +59,33 @@ def loss_curve(stage: StageFigures) -> str:
             hovertemplate="step %{x}: %{y:.4f}",
         )
     figure.update_xaxes(title="step", rangemode="tozero")
-    figure.update_yaxes(title="loss (nats per token)")
+    figure.update_yaxes(title="loss" if stage.name == "dpo" else "loss (nats per token)")
+    return to_json(figure, height=270)
+
+
+def reward_curve(stage: StageFigures, name: str) -> str:
+    """The margin or the accuracy of an alignment by step, in training as a line and in validation as points.
+
+    :param name: ``margin`` or ``accuracy``.
+    """
+    from plotly import graph_objects
+
+    figure = graph_objects.Figure()
+    for title, points, colour in (
+        ("train", getattr(stage.reward_curve, name), ALIGNED),
+        ("validation", getattr(stage.reward_curve, f"eval_{name}"), VALIDATION),
+    ):
+        figure.add_scatter(
+            x=[step for step, _ in points],
+            y=[value for _, value in points],
+            name=title,
+            mode="lines+markers" if title == "validation" or len(points) < 2 else "lines",
+            line={"color": colour, "width": 1.5},
+            marker={"size": 7, "color": colour},
+            hovertemplate="step %{x}: %{y:.4f}",
+        )
+    figure.update_xaxes(title="step", rangemode="tozero")
+    figure.update_yaxes(title="reward margin" if name == "margin" else "share of pairs")
     return to_json(figure, height=270)
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json
+from medllm_ops.parameters import STAGES
 from medllm_ops.report.flow import source_flows
 from medllm_ops.report.model import (
     Answer,
@@ -27,15 +28,17 @@ from medllm_ops.report.model import (
     ModelLabel,
     Part,
     Point,
+    PreferenceFigures,
+    Ranking,
     Results,
+    RewardCurve,
     ServingFigures,
     StageFigures,
     Timing,
     Wanted,
 )
-from medllm_ops.swift.progress import STEP_KEY, read_log
+from medllm_ops.swift.progress import STEP_KEY, read_log, rewards_of
 
-STAGES = ("pretrain", "sft", "self_cognition")
 REPORT_TASK = "report"
 MAX_POINTS = 1000
 
@@ -126,7 +129,7 @@ def collect(directory: Path) -> Collected:
     wanted = Wanted(
         sources=list(plan.get("sources", [])) or files.names("convert"),
         dataset=plan.get("dataset"),
-        stages=plan.get("stages") or [stage for stage in STAGES if parameters.get(stage, True)],
+        stages=plan.get("stages") or [stage for stage in STAGES if parameters.get(stage, stage != "dpo")],
         serving=parameters.get("serve", True),
     )
     ledgers = _ledgers(files, wanted.sources)
@@ -134,6 +137,7 @@ def collect(directory: Path) -> Collected:
     sets = files.take(partial(_sets, held_out), "dataset", "manifest.json") or []
     stages = [each for stage in wanted.stages if (each := _stage(files, stage))]
     merges = [proof for stage in wanted.stages if (proof := files.take(_merge, "merged", stage, "merge.json"))]
+    preference = files.take(_preference, "evaluation", "preference.json")
     identity = files.take(_identity, "evaluation", "identity.json")
     serving = files.take(partial(pick, ServingFigures), "serving", "serving.json")
     # The report's own task still runs while the report is written.
@@ -154,6 +158,7 @@ def collect(directory: Path) -> Collected:
         stages=stages,
         merges=merges,
         heldout=held_out.losses,
+        preference=preference,
         identity=identity,
         serving=serving,
         timings=timings,
@@ -188,6 +193,7 @@ def _stage(files: _RunFiles, stage: str) -> StageFigures | None:
     # The log of a resumed training has some steps twice: the later line is the one that counts.
     train: dict[int, Any] = {}
     val: dict[int, Any] = {}
+    rewards: dict[str, dict[int, Any]] = {}
     for line in read_log(files.directory / "stages" / stage / "output"):
         if STEP_KEY in line:
             step = int(line[STEP_KEY].partition("/")[0])
@@ -195,9 +201,14 @@ def _stage(files: _RunFiles, stage: str) -> StageFigures | None:
                 train[step] = line["loss"]
             if "eval_loss" in line:
                 val[step] = line["eval_loss"]
-    curve = Curve(train=_thinned(train), val=_thinned(val))
+            for name, value in rewards_of(line).items():
+                rewards.setdefault(name, {})[step] = value
+    curves = {
+        "curve": Curve(train=_thinned(train), val=_thinned(val)),
+        "reward_curve": RewardCurve.model_validate({name: _thinned(points) for name, points in rewards.items()}),
+    }
     return files.take(
-        lambda row: pick(StageFigures, {**row, "name": row["stage"], "curve": curve}), "stages", stage, "result.json"
+        lambda row: pick(StageFigures, {**row, "name": row["stage"], **curves}), "stages", stage, "result.json"
     )
 
 
@@ -223,6 +234,11 @@ def _identity(row: Mapping[str, Any]) -> IdentityFigures:
     answers = {kind: [pick(Answer, answer) for answer in row[kind]] for kind in ("prompts", "controls")}
     loss = pick(ControlLoss, row["control_loss"]) if row.get("control_loss") else None
     return pick(IdentityFigures, {**row, **answers, "control_loss": loss})
+
+
+def _preference(row: Mapping[str, Any]) -> PreferenceFigures:
+    gates = [pick(Gate, gate) for gate in row["gates"]]
+    return pick(PreferenceFigures, {**row, "gates": gates, "ranking": pick(Ranking, row["ranking"])})
 
 
 def _model(directory: Path, plan: Mapping[str, Any], merges: list[MergeFigures]) -> ModelFigures:

@@ -10,7 +10,12 @@ from medllm_ops.report import charts
 from medllm_ops.report.model import ModelLabel, Report
 from medllm_ops.report.page import render_page
 
-STAGE_TITLES = {"pretrain": "continued pretraining", "sft": "instruction tuning", "self_cognition": "self-cognition"}
+STAGE_TITLES = {
+    "pretrain": "continued pretraining",
+    "sft": "instruction tuning",
+    "self_cognition": "self-cognition",
+    "dpo": "alignment",
+}
 _TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 
@@ -20,7 +25,8 @@ def render(report: Report) -> str:
         "report": report,
         "failed": [gate for gate in report.gates if gate.enforced and not gate.passed],
         "told": [gate for gate in report.gates if not gate.enforced and not gate.passed],
-        "stages": list(dict.fromkeys([*STAGE_TITLES, *report.wanted.stages])),
+        # Alignment is a stage that most runs do not have: it is not told there that it was off.
+        "stages": [name for name in STAGE_TITLES if name != "dpo" or name in report.wanted.stages],
         "figures": {stage.name: stage for stage in report.stages},
         "merges": {merge.stage: merge for merge in report.merges},
         "labels": [label for label in charts.MODEL_TITLES if any(label in row for row in report.heldout.values())],

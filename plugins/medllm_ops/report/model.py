@@ -21,7 +21,7 @@ Figure: TypeAlias = Annotated[float | None, BeforeValidator(_finite_or_none)]
 # (optimiser step, loss in nats per token)
 Point: TypeAlias = tuple[NonNegativeInt, Figure]
 # The models of a run, in the order they were made.
-ModelLabel: TypeAlias = Literal["base", "pretrain", "sft", "final"]
+ModelLabel: TypeAlias = Literal["base", "pretrain", "sft", "self_cognition", "final"]
 DropStep: TypeAlias = Literal["convert", "clean", "deduplicate", "decontaminate", "split", "chunk", "export"]
 
 
@@ -47,11 +47,21 @@ class Curve(Part):
     val: list[Point] = []
 
 
+class RewardCurve(Part):
+    """The margins and accuracies that an alignment logged on its way, in training and in validation."""
+
+    margin: list[Point] = []
+    accuracy: list[Point] = []
+    eval_margin: list[Point] = []
+    eval_accuracy: list[Point] = []
+
+
 class StageFigures(Part):
     """A finished training stage.
 
     ``steps`` of ``max_steps`` optimiser steps; ``loss`` and ``eval_loss`` are the last logged ones, in nats per
     token; ``rows`` and ``val_rows`` are the rows it was given; ``seconds`` is the wall time of the last attempt.
+    ``rewards`` has the last logged ``margin``, ``accuracy``, ``eval_margin`` and ``eval_accuracy`` of an alignment.
     """
 
     name: str
@@ -64,6 +74,8 @@ class StageFigures(Part):
     val_rows: NonNegativeInt | None = None
     tokens_per_second: Figure
     curve: Curve = Curve()
+    rewards: dict[str, Figure] = {}
+    reward_curve: RewardCurve = RewardCurve()
 
 
 class Extremes(Part):
@@ -99,9 +111,10 @@ class MergeFigures(Part):
 
 
 class Answer(Part):
-    """A question, and what the model answered before and after self-cognition.
+    """A question, and what the model answered before self-cognition and what the last model of the run answers.
 
-    ``language`` is an ISO 639-1 code; ``reference`` is the answer on which a control question's loss is taken.
+    ``between`` is the answer after self-cognition, where an alignment followed. ``language`` is an ISO 639-1 code;
+    ``reference`` is the answer on which a control question's loss is taken.
     """
 
     id: str = ""
@@ -111,6 +124,7 @@ class Answer(Part):
     after: str
     ok: bool
     reference: str | None = None
+    between: str | None = None
 
 
 class ControlLoss(Part):
@@ -131,6 +145,29 @@ class IdentityFigures(Part):
     prompts: list[Answer]
     controls: list[Answer]
     control_loss: ControlLoss | None = None
+
+
+class Ranking(Part):
+    """The share of pairs whose better answer is likelier per token: the base's, and before and after alignment."""
+
+    base: Figure = None
+    before: Figure = None
+    after: Figure = None
+
+
+class PreferenceFigures(Part):
+    """What the alignment did on held-out pairs.
+
+    ``margin`` is by how much more than its reference, the model before, it prefers the better answers: ``beta`` times
+    nats, the mean of all ``pairs``. ``accuracy`` is the share of pairs in which it does; the reference has 0 and 0.5.
+    """
+
+    gates: list[Gate]
+    pairs: NonNegativeInt
+    beta: Figure
+    margin: Figure
+    accuracy: Figure
+    ranking: Ranking = Ranking()
 
 
 class LedgerRow(Part):
@@ -244,6 +281,7 @@ class Results(Part):
     stages: list[StageFigures]
     merges: list[MergeFigures]
     heldout: dict[str, dict[ModelLabel, Figure]]
+    preference: PreferenceFigures | None = None
     identity: IdentityFigures | None
     serving: ServingFigures | None
     timings: list[Timing]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from medllm_ops.report.collect import Collected, Ledgers
 from medllm_ops.report.flow import source_of, subject, way_of
-from medllm_ops.report.model import Answer, Gate, IdentityFigures, Results, Wanted
+from medllm_ops.report.model import Answer, Gate, IdentityFigures, PreferenceFigures, Results, Wanted
 
 NOT_RUN = "not run"
 
@@ -26,12 +26,9 @@ def judge(collected: Collected) -> list[Gate]:
         ),
         *_training(results),
         *_merging(results),
-        Gate(
-            name="held-out loss is measured",
-            passed=bool(results.heldout),
-            detail=f"{len(results.heldout)} sources" if results.heldout else NOT_RUN,
-        ),
+        *_held_out(results),
         *collected.evaluation_gates,
+        *(_preferences(results.preference) if "dpo" in wanted.stages else ()),
         *(_identity(results.identity) if "self_cognition" in wanted.stages else ()),
         *(_serving(results) if wanted.serving else ()),
     ]
@@ -111,6 +108,19 @@ def _merging(results: Results) -> Iterator[Gate]:
         difference = "not compared" if proof.max_abs_diff is None else f"differ by {proof.max_abs_diff:.3g}"
         allowed = "" if proof.tolerance is None else f", {proof.tolerance:.3g} allowed"
         yield Gate(name=name, passed=proof.passed, detail=f"weights {difference}{allowed}")
+
+
+def _held_out(results: Results) -> Iterator[Gate]:
+    # An alignment alone has no sets of its own whose loss could be measured.
+    if results.heldout or {"pretrain", "sft"} & set(results.wanted.stages):
+        detail = f"{len(results.heldout)} sources" if results.heldout else NOT_RUN
+        yield Gate(name="held-out loss is measured", passed=bool(results.heldout), detail=detail)
+
+
+def _preferences(preference: PreferenceFigures | None) -> list[Gate]:
+    if preference is None:
+        return [Gate(name="alignment prefers the better answers", passed=False, detail=NOT_RUN)]
+    return preference.gates
 
 
 def _identity(identity: IdentityFigures | None) -> Iterator[Gate]:

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,10 @@ Port = Annotated[int, typer.Option(min=1, max=65535, help="The chat page's port.
 Host = Annotated[
     str, typer.Option(help="The chat page's address; 0.0.0.0 for other machines, never without a password.")
 ]
+EndpointPort = Annotated[
+    int | None,
+    typer.Option(min=1, max=65535, help="The endpoint's port, for a proxy in front of it.", show_default="a free one"),
+]
 Foreground = Annotated[bool, typer.Option(help="Stay, and end everything on Ctrl-C.")]
 
 
@@ -42,10 +47,12 @@ def start(
     chat: Annotated[bool, typer.Option(help="A chat page in front of it.")] = True,
     host: Host = LOOPBACK,
     port: Port = CHAT_PORT,
+    endpoint_port: EndpointPort = None,
     foreground: Foreground = False,
 ) -> None:
     """Serve a model folder."""
-    request = EndpointRequest.of_recipe(name or model.resolve().name, model.resolve(), load_recipe(recipe))
+    of_recipe = EndpointRequest.of_recipe(name or model.resolve().name, model.resolve(), load_recipe(recipe))
+    request = replace(of_recipe, port=endpoint_port)
     if chat:
         check_chat(host, port)
     console.print(f"starting {request.name}: under a minute for a small model", soft_wrap=True)
@@ -102,7 +109,12 @@ def _watch(services: list[Service]) -> None:
 
 
 @serve_app.command()
-def latest(host: Host = LOOPBACK, port: Port = CHAT_PORT, foreground: Foreground = True) -> None:
+def latest(
+    host: Host = LOOPBACK,
+    port: Port = CHAT_PORT,
+    endpoint_port: EndpointPort = None,
+    foreground: Foreground = True,
+) -> None:
     """Serve the model of the last finished run."""
     run = home() / "runs" / "latest"
     if not run.exists():
@@ -110,7 +122,7 @@ def latest(host: Host = LOOPBACK, port: Port = CHAT_PORT, foreground: Foreground
     from medllm_ops.run import Run
 
     the_run = Run.open(run.resolve())
-    start(the_run.final_model, str(the_run.recipe_file), the_run.name, True, host, port, foreground)
+    start(the_run.final_model, str(the_run.recipe_file), the_run.name, True, host, port, endpoint_port, foreground)
 
 
 @serve_app.command("list")

@@ -27,6 +27,11 @@ def recognises(row: dict[str, Any]) -> bool:
     return "rejected_response" in row or ("chosen" in row and "rejected" in row)
 
 
+def are_equal(one: str, other: str) -> bool:
+    """Whether two answers say the same, white space aside: nothing can be learnt of such a pair."""
+    return one.split() == other.split()
+
+
 def answer_of(row: dict[str, Any], field: str) -> str:
     """An answer that is text, or a turn such as ``{"from": "gpt", "value": …}``.
 
@@ -59,7 +64,7 @@ def convert(row: dict[str, Any]) -> Preference:
     if is_blank(rejected):
         raise RowError("empty turn", "the rejected answer")
     check_content(rejected)
-    if rejected.strip() == messages[-1].content.strip():
+    if are_equal(rejected, messages[-1].content):
         raise RowError("answers are equal")
     content = [[message.role, message.content] for message in messages]
     return Preference(

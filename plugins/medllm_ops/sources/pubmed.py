@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 from lxml import etree
@@ -24,7 +23,8 @@ from medllm_ops.fetch import pubmed as fetch
 from medllm_ops.records import Deletion, Document, Reject
 from medllm_ops.sources.archives import RawFile, check_md5_sidecar
 from medllm_ops.sources.base import Parsed, Source
-from medllm_ops.sources.text import excerpt, tidy_line, without_copyright, without_mail_addresses
+from medllm_ops.sources.pubmed_citation import abstract_of, is_number, is_retracted, parse_xml, title_of
+from medllm_ops.sources.text import excerpt
 from medllm_ops.sources.xml_records import Piece, cut
 
 MAX_RECORD_BYTES = 5_000_000
@@ -46,7 +46,6 @@ TOO_LARGE = "record too large"
 _CITATIONS = {"PubmedArticle": "MedlineCitation", "PubmedBookArticle": "BookDocument"}
 _SETS = ("PubmedArticleSet", "PubmedBookArticleSet")
 _DELETIONS = ("DeleteCitation", "DeleteDocument")
-_RETRACTIONS = ("RetractionIn", "RetractedandRepublishedIn")
 
 # What may lie between records: instructions, comments, the DOCTYPE, the tags of the set.
 _BETWEEN = re.compile(
@@ -59,17 +58,8 @@ _OWN_PMID = re.compile(rb"<(?:MedlineCitation|BookDocument)\b[^<>]*>\s*<PMID\b[^
 _DELETED_PMID = re.compile(rb"<PMID(?:\s[^<>]*)?>\s*(\d{1,9})\s*</PMID\s*>")
 _DELETIONS_END = re.compile(rb"</(?:DeleteCitation|DeleteDocument)\s*>\Z")
 _DELETION_TAG = re.compile(rb"</?Delete(?:Citation|Document)\s*/?>")
-_TRUNCATED = re.compile(r"\s*[(\[]?\bABSTRACT TRUNCATED(?: AT \d+ WORDS)?\b[)\]]?\.?")
-_CONTACT_LABELS = ("CONTACT", "CONTACTS", "CONTACT INFORMATION", "CORRESPONDENCE", "E-MAIL", "EMAIL")
 # Byte order marks of UTF-16 and UTF-32, and "<?" in them without a mark.
 _NOT_UTF8_FILES = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff", b"<\0?\0", b"\0<\0?", b"<\0\0\0?", b"\0\0\0<\0\0\0?")
-_PARSER = etree.XMLParser(
-    encoding="utf-8", resolve_entities=False, load_dtd=False, no_network=True, remove_comments=True, remove_pis=True
-)
-_PREFIXES = (
-    b'<set xmlns:mml="http://www.w3.org/1998/Math/MathML" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    b' xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">%b</set>'
-)
 
 
 def parse(path: Path) -> Iterator[Parsed]:
@@ -200,7 +190,7 @@ class _State:
     def _record(self, piece: Piece) -> Document | Reject:
         data = piece.data
         try:
-            root = _parse_xml(data)
+            root = parse_xml(data)
         except etree.XMLSyntaxError as error:
             try:
                 data.decode()
@@ -211,14 +201,14 @@ class _State:
         pmid = None if citation is None else citation.find("PMID")
         number = "" if pmid is None else (pmid.text or "").strip()
         version = "1" if pmid is None else pmid.get("Version", "1").strip()
-        if citation is None or not _is_number(number) or not _is_number(version):
+        if citation is None or not is_number(number) or not is_number(version):
             return self.reject(NO_PMID, data, f"PMID {number[:40]!r}, version {version[:40]!r}")
         article = citation.find("Article") if piece.name == "PubmedArticle" else citation
-        abstract = [] if article is None else _abstract(article)
+        abstract = [] if article is None else abstract_of(article)
         if article is None or not abstract:
             # Its newest state has no abstract: an older one, that had, is no longer what NLM says.
             return replace(self.reject(NO_ABSTRACT, data), id=f"pubmed:{int(number)}", withdraws=int(version))
-        title = _title(article)
+        title = title_of(article)
         return Document(
             id=f"pubmed:{int(number)}",
             source="pubmed",
@@ -228,85 +218,8 @@ class _State:
             url=f"https://pubmed.ncbi.nlm.nih.gov/{int(number)}/",
             licence=LICENCE,
             version=int(version),
-            retracted=_is_retracted(citation, article),
+            retracted=is_retracted(citation, article),
         )
-
-
-def _parse_xml(data: bytes) -> etree._Element:
-    """Parse one record strictly; no DOCTYPE can precede it, so no entity but XML's own five exists.
-
-    :raises etree.XMLSyntaxError: if it is not well formed.
-    """
-    try:
-        return etree.fromstring(data, _PARSER)
-    except etree.XMLSyntaxError as error:
-        if getattr(error, "code", 0) != etree.ErrorTypes.NS_ERR_UNDEFINED_NAMESPACE:
-            raise
-        # The prefix may be declared on the set, or only by the DTD.
-        return etree.fromstring(_PREFIXES % data, _PARSER)[0]
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 9
-
-
-def _title(article: etree._Element) -> str:
-    for name in ("ArticleTitle", "Book/BookTitle"):
-        title = article.find(name)
-        if title is not None and (text := _flat(title)):
-            return text
-    return ""
-
-
-def _abstract(article: etree._Element) -> list[str]:
-    """The paragraphs, each on one line, with their labels."""
-    paragraphs = []
-    for paragraph in article.iterfind("Abstract/AbstractText"):
-        text = without_copyright(without_mail_addresses(_flat(paragraph)))
-        if "ABSTRACT TRUNCATED" in text:
-            text = _TRUNCATED.sub("", text).strip()
-        label = _label(paragraph.get("Label", ""))
-        if text and label is not None:
-            paragraphs.append(label + text)
-    return paragraphs
-
-
-@lru_cache(maxsize=1024)
-def _label(stated: str) -> str | None:
-    """What to write before a paragraph; ``None`` says to leave the paragraph out."""
-    label = tidy_line(stated).rstrip(": ")
-    if label.upper() in _CONTACT_LABELS:
-        return None
-    return f"{label}: " if label and label.upper() != "UNLABELLED" else ""
-
-
-def _flat(element: etree._Element) -> str:
-    return tidy_line("".join(_strings(element)) if len(element) else element.text or "")
-
-
-def _strings(element: etree._Element) -> Iterator[str]:
-    yield element.text or ""
-    for child in element:
-        if etree.QName(child).localname == "math":
-            yield from _math(child)
-        else:
-            yield from _strings(child)
-        yield child.tail or ""
-
-
-def _math(element: etree._Element) -> Iterator[str]:
-    # Between MathML's elements white space is layout; an annotation is the same formula once more.
-    if not etree.QName(element).localname.startswith("annotation"):
-        yield tidy_line(element.text or "")
-        for child in element:
-            yield from _math(child)
-
-
-def _is_retracted(citation: etree._Element, article: etree._Element) -> bool:
-    kinds = "PublicationType" if article is citation else "PublicationTypeList/PublicationType"
-    return any(kind.text == "Retracted Publication" for kind in article.iterfind(kinds)) or any(
-        link.get("RefType") in _RETRACTIONS for link in citation.iterfind("CommentsCorrectionsList/CommentsCorrections")
-    )
 
 
 SOURCE = Source(

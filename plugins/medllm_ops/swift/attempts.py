@@ -7,8 +7,8 @@ cured: it needs neither the worker nor Airflow for that. It runs under the super
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -21,16 +21,16 @@ from typing import Literal
 import psutil
 
 from medllm_ops.compute.gpus import find_slots
-from medllm_ops.compute.job import Failure
+from medllm_ops.compute.job import EXIT_DISK, Failure
 from medllm_ops.compute.processes import MARK, end_job
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import count_lines, read_json, write_json
-from medllm_ops.swift import tokenised
+from medllm_ops.swift import leftovers, tokenised
 from medllm_ops.swift.causes import Cause, find_cause, memory_kills
-from medllm_ops.swift.checkpoints import is_finite, is_whole, last_whole_checkpoint, step_of
-from medllm_ops.swift.command import Command, Kind, build, needs_launcher
+from medllm_ops.swift.checkpoints import is_behind_the_last_step, last_whole_checkpoint, step_of
+from medllm_ops.swift.command import Command, build, needs_launcher
 from medllm_ops.swift.progress import read_end
-from medllm_ops.swift.recipe import StageRecipe
+from medllm_ops.swift.recipe import StageRecipe, command_of
 from medllm_ops.swift.request import TrainRequest
 from medllm_ops.swift.watching import POLL_SECONDS, Watcher, dump_stacks
 
@@ -64,7 +64,7 @@ def build_command(request: TrainRequest, resume_from: Path | None) -> Command:
     """The command of one attempt."""
     return build(
         request.recipe,
-        _kind(request),
+        command_of(request.stage),
         model_dir=request.model_dir,
         model_type=request.model_type,
         template=request.template,
@@ -77,10 +77,6 @@ def build_command(request: TrainRequest, resume_from: Path | None) -> Command:
         tokenised=tokenised.find(request),
         device=_device() if needs_launcher(request.recipe) else None,
     )
-
-
-def _kind(request: TrainRequest) -> Kind:
-    return "pt" if request.stage == "pretrain" else "sft"
 
 
 def _device() -> Literal["cpu", "cuda"]:
@@ -137,13 +133,22 @@ class Attempts:
 
     def _attempt(self, request: TrainRequest) -> Cause | None:
         resume_from = last_whole_checkpoint(request.output_dir)
-        self._remove_half_checkpoints()
+        leftovers.remove_half_checkpoints(self._request.output_dir, self._say)
         first_step = step_of(resume_from) if resume_from else 0
         recipe = request.recipe
         attempt = Attempt(first_step, recipe.per_device_train_batch_size, recipe.gradient_accumulation_steps)
         self._attempts.append(attempt)
         self._note(attempt)
-        offset, kills, started = self._log.stat().st_size, memory_kills(), time.monotonic()
+        if resume_from and is_behind_the_last_step(resume_from):
+            begun = time.monotonic()
+            self._say(f"all {first_step} steps were made before it was killed: nothing is left to train")
+            leftovers.close_log(request.output_dir, resume_from, self._log)
+            self._note(replace(attempt, seconds=time.monotonic() - begun))
+            return None
+        # Somebody may have removed the folder.
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        offset = self._log.stat().st_size if self._log.is_file() else 0
+        kills, started = memory_kills(), time.monotonic()
         rows = sum(count_lines(path) for path in request.train_files)
         tokens = request.tokens / rows * recipe.rows_a_step
         stalled = recipe.stalled_minutes * 60
@@ -154,7 +159,11 @@ class Attempts:
             self._say(f"attempt {len(self._attempts)}, from step {first_step}: {' '.join(command.argv)}")
             cause, exit_code = self._start(command, watcher)
         if cause is None and exit_code != 0:
-            cause = find_cause(exit_code, self._printed(offset), memory_kills() > kills)
+            printed = self._printed(offset)
+            if leftovers.disk_is_full(request.output_dir):
+                # Then what it said of it had no room either.
+                printed += f"\n{os.strerror(errno.ENOSPC)}"
+            cause = find_cause(exit_code, printed, memory_kills() > kills)
         if cause is None:
             # Checked once more at the end, and by steps: an exit code of 0 proves nothing.
             cause = self._unfinished(request, watcher)
@@ -168,7 +177,7 @@ class Attempts:
         if not tokenised.is_wanted(request) or tokenised.find(request):
             return None, 0
         started = time.monotonic()
-        command = tokenised.command(request, _kind(request))
+        command = tokenised.command(request, command_of(request.stage))
         self._say(f"making the rows ready: {' '.join(command.argv)}")
         cause, exit_code = self._start(command, watcher)
         if cause is None and exit_code == 0:
@@ -216,13 +225,9 @@ class Attempts:
 
     def _clear_up(self, cause: Cause | None, first_step: int) -> None:
         if cause and cause.name in ("disk", "memory"):
-            self._remove_half_checkpoints()
+            leftovers.remove_half_checkpoints(self._request.output_dir, self._say)
         if cause and cause.name == "not a number":
-            # The last of them may have been saved after the weights had become no numbers.
-            for path in self._request.output_dir.glob("checkpoint-*"):
-                if step_of(path) > first_step and not is_finite(path):
-                    self._say(f"{path.name} holds numbers that are none: it is renamed, and never resumed from")
-                    path.rename(path.with_name(f"diverged-{path.name}"))
+            leftovers.set_diverged_aside(self._request.output_dir, first_step, self._say)
 
     def _failure(self, request: TrainRequest, cause: Cause) -> Failure:
         sentence = cause.sentence
@@ -234,18 +239,14 @@ class Attempts:
             sentence += f"; {kept.name} is kept"
         return Failure(cause.name, sentence, cause.retry and cause.name != "memory")
 
-    def _remove_half_checkpoints(self) -> None:
-        for path in self._request.output_dir.glob("checkpoint-*"):
-            if path.is_dir() and not is_whole(path):
-                self._say(f"removing the half-written {path}")
-                shutil.rmtree(path)
-
     def _end_rest(self) -> None:
         """End what this attempt left: ranks in sessions of their own outlive their launcher."""
         if job := os.environ.get(MARK):
             end_job(job, spare=[os.getpid(), os.getppid()])
 
     def _printed(self, offset: int) -> str:
+        if not self._log.is_file():
+            return ""
         with self._log.open("rb") as file:
             file.seek(max(offset, self._log.stat().st_size - LOG_TAIL_BYTES))
             return file.read().decode("utf-8", "replace")
@@ -272,10 +273,15 @@ def main(request_file: Path) -> int:
     directory = request_file.parent
     try:
         failure = Attempts(request, directory / "job.log").run()
+        if failure:
+            write_json(directory / "failure.json", asdict(failure))
     except MedllmError as error:
         failure = Failure("arguments", str(error), retry=False)
-    if failure:
         write_json(directory / "failure.json", asdict(failure))
+    except OSError as error:
+        if error.errno not in leftovers.FULL:
+            raise
+        return EXIT_DISK
     return 1 if failure else 0
 
 

@@ -65,6 +65,12 @@ def is_whole(checkpoint: Path) -> bool:
         return False
 
 
+def is_behind_the_last_step(checkpoint: Path) -> bool:
+    """Whether a whole checkpoint is the one of a training's last step: resumed from, it would train one step more."""
+    state = read_json(checkpoint / "trainer_state.json")
+    return 0 < int(state.get("max_steps") or 0) <= int(state["global_step"])
+
+
 def is_finite(checkpoint: Path) -> bool:
     """Whether every number of the weights is one: a training that diverged saves others, too."""
     if zero.is_only_sharded(checkpoint):

@@ -15,7 +15,7 @@ from medllm_ops.files import count_lines
 from medllm_ops.swift.environment import process_environment
 from medllm_ops.swift.recipe import DEEPSPEED_NAMES, Scalar, StageRecipe
 
-Kind = Literal["pt", "sft"]
+Kind = Literal["pt", "sft", "rlhf"]
 
 # Ours, not ms-swift's.
 _OWN_FIELDS = frozenset(
@@ -28,6 +28,7 @@ _OWN_FIELDS = frozenset(
         "identity_rows",
         "instruction_rows",
         "instruction_sets",
+        "preference_sets",
         "stalled_minutes",
         "tokenise_first",
         "val_share",
@@ -83,7 +84,7 @@ def build(
         "template": template,
         "torch_dtype": torch_dtype,
         # A pretraining template has no system turn, and ms-swift refuses even an empty one.
-        "system": system if kind == "sft" else None,
+        "system": None if kind == "pt" else system,
         "check_model": False,
         **data_arguments(stage, train_files, val_files, tokenised),
         "output_dir": str(output_dir),
@@ -128,7 +129,8 @@ def data_arguments(
         "strict": True,
         # A model for images would tokenise each row when its turn comes, and nothing would say how many were kept.
         "lazy_tokenize": False,
-        "load_from_cache_file": False,
+        # In the folder of this stage, which is cleared when settings or rows change: a resumed training reads it again.
+        "load_from_cache_file": True,
         "data_seed": stage.seed,
     }
 

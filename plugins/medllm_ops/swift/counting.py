@@ -40,5 +40,7 @@ def count_tokens(files: Mapping[Path, str], template: TemplateSettings) -> Token
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise MedllmError(f"tokens could not be counted with the model {template.model_dir}: {reason}")
         result = read_json(answer)
-    by_file = {Path(file["path"]): file["tokens"] for file in result["files"]}
-    return TokenCounts(by_file, result["model_max_length"])
+    by_file, computed = (
+        {Path(file["path"]): file[name] for file in result["files"]} for name in ("tokens", "computed")
+    )
+    return TokenCounts(by_file, result["model_max_length"], computed)

@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import file_hash, read_json, text_hash, to_json_line, write_json
+from medllm_ops.files import (
+    file_hash,
+    put_in_place,
+    read_json,
+    settle_directory,
+    text_hash,
+    to_json_line,
+    write_json,
+)
 from medllm_ops.models.resolve import refuse_remote_code
 from medllm_ops.swift import zero
 from medllm_ops.swift.environment import process_environment
@@ -56,6 +64,7 @@ def merge(request: MergeRequest, runner: Runner = run_process) -> MergeResult:
         sentence names the tensors or the log.
     """
     _check_inputs(request)
+    settle_directory(request.out)
     dtype = request.dtype or base_dtype(request.base)
     inputs = input_hashes(request, dtype)
     if (proof := existing_proof(request.out, inputs)) is not None:
@@ -71,7 +80,7 @@ def merge(request: MergeRequest, runner: Runner = run_process) -> MergeResult:
             proof = _prove(whole, part, dtype, runner)
         proof |= {"adapter": str(request.adapter), "inputs": inputs, "files": file_sizes(part)}
         write_json(part / PROOF_FILE, proof)
-        _put_in_place(part, request.out)
+        put_in_place(part, request.out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return MergeResult(request.out, proof, reused=False)
@@ -178,18 +187,6 @@ def _prove(request: MergeRequest, part: Path, dtype: DType, runner: Runner) -> d
         reasons = "; ".join(proof["failures"][:5]) or f"exit code {code}"
         raise MedllmError(f"stage {request.stage}: the merged model is not base + adapter: {reasons}; see {result}")
     return proof
-
-
-def _put_in_place(part: Path, out: Path) -> None:
-    """Rename; a folder of older inputs makes way and is then removed."""
-    if not out.exists():
-        part.rename(out)
-        return
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    out.rename(old)
-    part.rename(out)
-    shutil.rmtree(old)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from medllm_ops.compute.job import Job, Place, job_id
+from medllm_ops.errors import MedllmError
 from medllm_ops.files import file_hash, read_json, text_hash, to_json_line, write_json
 from medllm_ops.models.resolve import check_remote_code
 from medllm_ops.swift.adopt import is_full_checkpoint
 from medllm_ops.swift.merge import input_hashes
 from medllm_ops.swift.merge_request import MergeRequest, base_dtype
 from medllm_ops.swift.recipe import load_recipe
+from medllm_ops.swift.train import TrainResult, read_result
 
 
 def job_directory(stage_dir: Path) -> Path:
@@ -53,7 +55,7 @@ def begin(stage: str, recipe: str, model: str, stage_dir: str, output_dir: str, 
     request = MergeRequest(
         stage=stage,
         base=Path(model),
-        adapter=Path(read_json(Path(stage_dir, "result.json"))["checkpoint"]),
+        adapter=Path(_trained(stage, Path(stage_dir)).checkpoint),
         out=Path(output_dir),
         logs=directory.parent,
         model_type=settings.model_type,
@@ -74,6 +76,12 @@ def begin(stage: str, recipe: str, model: str, stage_dir: str, output_dir: str, 
         # It may have been merged before and removed since.
         job.result_file.unlink(missing_ok=True)
     return Merge(place.submit(job), output_dir, result_file)
+
+
+def _trained(stage: str, stage_dir: Path) -> TrainResult:
+    if done := read_result(stage_dir):
+        return done
+    raise MedllmError(f"stage {stage} was not trained yet: {stage_dir} has no result.json")
 
 
 def merge_stage(stage: str, recipe: str, model: str, stage_dir: str, output_dir: str, place: Place) -> dict[str, Any]:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 STEP_KEY = "global_step/max_steps"
+# What an alignment logs, for training and, behind eval_, for validation; kto logs no accuracies.
+REWARD_KEYS = {"margin": "rewards/margins", "accuracy": "rewards/accuracies"}
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where a training stands. ``loss`` is in nats per token, ``eta_seconds`` None until a step was timed.
 
-    ``seconds`` is the wall time since ``first_step``, where a resumed training went on.
+    ``seconds`` is the wall time since ``first_step``, where a resumed training went on. ``rewards`` has the margin and
+    the accuracy of an alignment, as :func:`rewards_of` names them.
     """
 
     step: int
@@ -27,6 +30,7 @@ class Progress:
     seconds: float
     rows_per_second: float | None
     first_step: int = 0
+    rewards: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def eta_seconds(self) -> float | None:
@@ -40,6 +44,7 @@ class Progress:
             parts.append(f"loss {self.loss:.4f}")
         if self.eval_loss is not None:
             parts.append(f"eval loss {self.eval_loss:.4f}")
+        parts += [f"{name.replace('_', ' ')} {value:.3f}" for name, value in self.rewards.items()]
         if self.rows_per_second is not None:
             parts.append(f"{self.rows_per_second:.2f} rows/s")
         if self.eta_seconds is not None:
@@ -63,6 +68,16 @@ def read_log(output_dir: Path) -> Iterator[dict[str, Any]]:
                     yield json.loads(line)
 
 
+def rewards_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """What a line of the log tells of an alignment: ``margin`` and ``accuracy``, ``eval_margin`` and ``eval_accuracy``.
+
+    The margin is by how much more than its reference the model prefers the better answers, times beta; the accuracy is
+    the share of pairs in which it does.
+    """
+    keys = {f"{side}{name}": f"{side}{key}" for side in ("", "eval_") for name, key in REWARD_KEYS.items()}
+    return {name: float(row[key]) for name, key in keys.items() if key in row}
+
+
 def read_progress(output_dir: Path, rows_per_step: int, seconds: float, first_step: int = 0) -> Progress | None:
     """The latest progress, or None before the first logged step.
 
@@ -70,16 +85,18 @@ def read_progress(output_dir: Path, rows_per_step: int, seconds: float, first_st
     :param seconds: wall time since the training started or was resumed, at ``first_step``.
     """
     step, max_steps, loss, eval_loss = 0, 0, None, None
+    rewards: dict[str, float] = {}
     for row in read_log(output_dir):
         if STEP_KEY in row:
             step, max_steps = (int(number) for number in row[STEP_KEY].split("/"))
             loss = row.get("loss", loss)
             eval_loss = row.get("eval_loss", eval_loss)
+            rewards |= rewards_of(row)
     if not max_steps:
         return None
     done = step - first_step
     speed = done * rows_per_step / seconds if seconds and done > 0 else None
-    return Progress(step, max_steps, loss, eval_loss, seconds, speed, first_step)
+    return Progress(step, max_steps, loss, eval_loss, seconds, speed, first_step, rewards)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +110,21 @@ class TrainingEnd:
     best_checkpoint: Path | None
     last_checkpoint: Path | None
     summary: dict[str, Any]
+    rewards: dict[str, float] = field(default_factory=dict)
 
 
 def read_end(output_dir: Path) -> TrainingEnd | None:
     """How the training ended, or None if its log has no last line yet."""
     max_steps = 0
     loss, eval_loss, summary = math.nan, None, None
+    rewards: dict[str, float] = {}
     for row in read_log(output_dir):
         if STEP_KEY in row:
             max_steps = int(row[STEP_KEY].partition("/")[2])
             if "loss" in row:
                 loss = float(row["loss"])
             eval_loss = row.get("eval_loss", eval_loss)
+            rewards |= rewards_of(row)
         elif "last_model_checkpoint" in row:
             summary = row
     if summary is None:
@@ -121,4 +141,5 @@ def read_end(output_dir: Path) -> TrainingEnd | None:
         best_checkpoint=folder("best_model_checkpoint"),
         last_checkpoint=folder("last_model_checkpoint"),
         summary=summary,
+        rewards=rewards,
     )

@@ -21,7 +21,6 @@ from medllm_ops.yaml_file import read_yaml
 
 __all__ = [
     "DEEPSPEED_NAMES",
-    "NOT_RUN_YET",
     "OWNED_BY_THE_CHAIN",
     "PreferenceRecipe",
     "Recipe",
@@ -40,9 +39,7 @@ __all__ = [
 ]
 
 StageName = Literal["pretrain", "sft", "self_cognition", "dpo"]
-# Stages that a recipe may describe and no step of the chain runs yet.
-NOT_RUN_YET = frozenset({"dpo"})
-_COMMANDS: dict[StageName, Literal["pt", "sft", "rlhf"]] = {
+_COMMANDS: dict[str, Literal["pt", "sft", "rlhf"]] = {
     "pretrain": "pt",
     "sft": "sft",
     "self_cognition": "sft",
@@ -112,8 +109,8 @@ def is_ours(name: str) -> bool:
     return isinstance(about, dict) and bool(about.get("ours"))
 
 
-def command_of(stage: StageName) -> Literal["pt", "sft", "rlhf"]:
-    """The command of ms-swift that trains a stage."""
+def command_of(stage: str) -> Literal["pt", "sft", "rlhf"]:
+    """The command of ms-swift that trains a stage of this name."""
     return _COMMANDS[stage]
 
 
@@ -137,15 +134,10 @@ def recipe_file(name_or_path: str) -> Path:
 def load_recipe(name_or_path: str) -> Recipe:
     """Read and validate a recipe that is to be run now.
 
-    :raises MedllmError: as :func:`read_recipe`; also for a stage that nothing runs yet, and for a model folder whose
-        code is not the code that the recipe allows.
+    :raises MedllmError: as :func:`read_recipe`; also for a model folder whose code is not the code that the recipe
+        allows.
     """
     recipe = read_recipe(name_or_path)
-    if waiting := sorted(NOT_RUN_YET & set(recipe.stages)):
-        raise MedllmError(
-            f"recipe {recipe.name}: stage {waiting[0]} is described and checked, but no step of the chain runs it yet; "
-            "leave it out of the recipe"
-        )
     if recipe.remote_code:
         check_remote_code(Path(recipe.model), recipe.remote_code)
     return recipe

@@ -33,7 +33,7 @@ class PreferenceRecipe(StageRecipe):
     ref_model: str | None = setting(
         None,
         "a path",
-        "The reference: an absolute folder; left out: the model that the stage starts from.",
+        "The reference, with tuner_type full: an absolute folder; left out: the model that the stage starts from.",
         min_length=1,
     )
     desirable_weight: float = setting(1.0, "a factor", "Weight of wanted answers (kto).", gt=0, le=100)
@@ -41,6 +41,11 @@ class PreferenceRecipe(StageRecipe):
     preference_sets: list[str] = setting(
         [], "names of sources", "Ours: the sets that the pairs come from; empty: all of preferences.", ours=True
     )
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it takes rows that each say how good their answer is, in place of pairs."""
+        return self.rlhf_type == "kto"
 
     @field_validator("ref_model")
     @classmethod
@@ -53,10 +58,24 @@ class PreferenceRecipe(StageRecipe):
     def _fit_the_method(self) -> PreferenceRecipe:
         if self.rlhf_type == "orpo" and self.ref_model:
             raise ValueError("orpo has no reference model: leave ref_model out")
+        if self.ref_model and self.tuner_type != "full":
+            raise ValueError(
+                "ref_model needs tuner_type full: with an adapter, the reference is the same model without it"
+            )
         if self.rlhf_type != "kto" and (self.desirable_weight, self.undesirable_weight) != (1.0, 1.0):
             raise ValueError("desirable_weight and undesirable_weight belong to rlhf_type kto")
         if self.rlhf_type != "dpo" and self.rpo_alpha is not None:
             raise ValueError("rpo_alpha belongs to rlhf_type dpo")
         if self.packing:
             raise ValueError("pairs are not packed: leave packing out")
+        if self.rlhf_type == "kto":
+            # ms-swift holds each answer against the one before it of the same step: a pair is two rows, and an odd one
+            # out would be held against itself, which it refuses.
+            if self.per_device_train_batch_size * self.gradient_accumulation_steps % 2:
+                raise ValueError(
+                    "kto needs an even number of rows in a step: per_device_train_batch_size times "
+                    "gradient_accumulation_steps"
+                )
+            if self.eval_rows % 2:
+                raise ValueError("kto needs an even number of eval_rows: a pair is two rows")
         return self

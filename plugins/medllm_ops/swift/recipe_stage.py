@@ -116,6 +116,11 @@ class StageRecipe(BaseModel):
         {}, "names and values", "Any further ms-swift argument, by its name.", ours=True
     )
 
+    @property
+    def labelled(self) -> bool:
+        """Whether it takes rows that each say how good their answer is, in place of pairs."""
+        return False
+
     @field_validator("max_length", mode="before")
     @classmethod
     def _not_unlimited(cls, value: Any) -> Any:

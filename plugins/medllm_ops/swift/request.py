@@ -6,15 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from medllm_ops.files import file_hash, text_hash, to_json_line
 from medllm_ops.swift.recipe import PreferenceRecipe, StageRecipe
+
+_END_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class TrainRequest:
     """What to train.
 
-    :param stage: the stage's name in the chain; ``pretrain`` runs ``swift pt``, the others ``swift sft``.
+    :param stage: the stage's name in the chain; ``pretrain`` runs ``swift pt``, ``dpo`` ``swift rlhf``,
+        the others ``swift sft``.
     :param recipe: the validated settings of the stage.
     :param model_dir: the absolute folder of the model to start from.
     :param train_files: JSON lines in the ms-swift format; ``val_files`` likewise, for the losses on the way.
@@ -69,11 +74,11 @@ class TrainRequest:
         return self.directory / "attempts.json"
 
     def key(self) -> str:
-        """A hash of everything that decides the result: settings, model and data."""
+        """A hash of everything that decides the result: settings, model and data, wherever they lie."""
         files = [file_hash(path) for path in (*self.train_files, *self.val_files)]
-        model = [str(self.model_dir), file_hash(self.model_dir / "config.json")]
-        weights = [(path.name, path.stat().st_size) for path in sorted(self.model_dir.glob("*.safetensors"))]
-        # A model that was merged anew has the same sizes and another proof.
+        model = [file_hash(self.model_dir / "config.json")]
+        weights = [(path.name, _ends_hash(path)) for path in sorted(self.model_dir.glob("*.safetensors"))]
+        # A model that was merged anew has another proof.
         proof = self.model_dir / "merge.json"
         model += [file_hash(proof)] if proof.is_file() else []
         settings = [
@@ -85,3 +90,16 @@ class TrainRequest:
             self.system,
         ]
         return text_hash(to_json_line([settings, model, weights, files]).decode())
+
+
+def _ends_hash(path: Path) -> str:
+    """A hash of a file's size, its first and its last bytes: what other weights do not share.
+
+    Whole, those of a large model would be read for minutes at each try of its task.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        ends = file.read(_END_BYTES)
+        file.seek(max(len(ends), size - _END_BYTES))
+        ends += file.read()
+    return xxhash.xxh3_128_hexdigest(b"%d:%b" % (size, ends))

@@ -26,6 +26,7 @@ _EXTRA = frozenset(
         "dataset_shuffle",
         "disable_auto_column_mapping",
         "enable_thinking",
+        "external_plugins",
         "max_pixels",
         "norm_bbox",
         "remove_unused_columns",

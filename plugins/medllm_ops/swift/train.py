@@ -33,7 +33,9 @@ LOG_SECONDS = 10.0
 class TrainResult:
     """A finished stage. ``loss`` is the last logged training loss; ``seconds`` is the wall time of the last attempt.
 
-    ``attempts`` tells every start of ms-swift, with its cause of ending and what was changed for the next one.
+    ``rewards`` has the last logged margins and accuracies of an alignment; see
+    :func:`medllm_ops.swift.progress.rewards_of`. ``attempts`` tells every start of ms-swift, with its cause of ending
+    and what was changed for the next one.
     """
 
     key: str
@@ -49,6 +51,7 @@ class TrainResult:
     checkpoint: str
     output_dir: str
     attempts: list[dict[str, Any]] = field(default_factory=list)
+    rewards: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,17 @@ class Training:
         return result
 
 
+def read_result(stage_dir: Path) -> TrainResult | None:
+    """The result of a stage, if it was ever finished; its folders are named as they lie now."""
+    path = stage_dir / "result.json"
+    if not path.is_file():
+        return None
+    done = TrainResult(**read_json(path))
+    # The whole run may have been moved, or restored elsewhere.
+    output = stage_dir / "output"
+    return replace(done, checkpoint=str(output / Path(done.checkpoint).name), output_dir=str(output))
+
+
 def begin(request: TrainRequest, place: Place) -> Training:
     """Submit a training, or find it again, or the result that is already there.
 
@@ -88,9 +102,9 @@ def begin(request: TrainRequest, place: Place) -> Training:
     result_file = request.directory / "result.json"
     rows, val_rows = _count_rows(request)
     key = request.key()
-    if result_file.is_file() and (row := read_json(result_file))["key"] == key and Path(row["checkpoint"]).is_dir():
-        log.info("%s: already trained, %s", request.stage, row["checkpoint"])
-        return Training(request, rows, val_rows, None, TrainResult(**row))
+    if (done := read_result(request.directory)) and done.key == key and Path(done.checkpoint).is_dir():
+        log.info("%s: already trained, %s", request.stage, done.checkpoint)
+        return Training(request, rows, val_rows, None, done)
     result_file.unlink(missing_ok=True)
     directory = request.directory / "job"
     if not place.running(directory, key):
@@ -262,4 +276,5 @@ def _verify(request: TrainRequest, job: Job, rows: int, val_rows: int) -> TrainR
         checkpoint=str(checkpoint),
         output_dir=str(request.output_dir),
         attempts=[asdict(attempt) for attempt in attempts],
+        rewards=end.rewards,
     )

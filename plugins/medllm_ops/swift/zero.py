@@ -21,6 +21,7 @@ from medllm_ops.files import read_json, work_beside
 SCRIPTS = frozenset({"zero_to_fp32.py", "zero_to_torch.py"})
 ADAPTER_SETTINGS = "adapter_config.json"
 _ADAPTER = "adapter_model.safetensors"
+_OF_ALL = "mp_rank_00_model_states.pt"
 _SHARDS = ("*_model_states.pt", "*_optim_states.pt")
 _KEPT = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py")
 MAX_SHARD_SIZE = "5GB"
@@ -36,11 +37,12 @@ def shards(checkpoint: Path) -> list[Path]:
 
 
 def has_every_shard(checkpoint: Path, ranks: int) -> bool:
-    """Whether each of so many ranks left its own; below ZeRO's first stage, one file holds the state of all."""
-    names = [path.name for path in shards(checkpoint)]
+    """Whether each of so many ranks left its own: of the optimizer from ZeRO's stage 1 on, of the model in stage 3."""
+    names = {path.name for path in shards(checkpoint)}
     states = sum(name.endswith("_optim_states.pt") for name in names)
-    models = len(names) - states
-    return models in (1, ranks) and states in ((0, ranks) if models == 1 else (ranks,))
+    if _OF_ALL in names:
+        return len(names) == 1 + states and states in (0, ranks)
+    return states == ranks and len(names) == 2 * ranks
 
 
 def is_only_sharded(checkpoint: Path) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -45,7 +46,9 @@ def airflow_standalone(airflow_home: Path, port: int, dags: Path, plugins: Path)
     """
     airflow_home.mkdir(parents=True, exist_ok=True)
     log = airflow_home / "standalone.log"
-    url = f"http://{HOST}:{port}"
+    # Behind a proxy, people come by another address; Airflow answers below its path.
+    public = os.environ.get("AIRFLOW__API__BASE_URL", f"http://{HOST}:{port}")
+    url = f"http://{HOST}:{port}{urlsplit(public).path.rstrip('/')}"
     job_id = f"{JOB_ID}-{port}"
     environment = {
         **os.environ,
@@ -59,7 +62,7 @@ def airflow_standalone(airflow_home: Path, port: int, dags: Path, plugins: Path)
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__API__HOST": HOST,
         "AIRFLOW__API__PORT": str(port),
-        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__BASE_URL": public,
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         # The triggerer's and the workers' log servers.
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(port + 1),

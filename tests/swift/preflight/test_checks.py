@@ -49,6 +49,15 @@ def test_gpus_that_are_held_or_busy_are_named(monkeypatch: pytest.MonkeyPatch) -
     assert "gpu-1 by pid 7" in warning
 
 
+def test_declared_slots_are_counted_like_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDLLM_HOME", str(tmp_path))
+    monkeypatch.setenv("MEDLLM_SLOTS", "2")
+    monkeypatch.setattr(gpus.shutil, "which", lambda name: None)
+    assert gpus_free(2) == ([], [])
+    (problem,), _ = gpus_free(3)
+    assert "3 GPUs are wanted, and MEDLLM_SLOTS declares 2" in problem
+
+
 @pytest.mark.usefixtures("two_gpus")
 def test_the_smallest_card_of_the_host_counts() -> None:
     card = checks.host_card()

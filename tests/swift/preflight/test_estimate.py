@@ -51,6 +51,9 @@ def test_hours_are_operations_over_the_cards_rate() -> None:
     assert twice.seconds == pytest.approx(START_SECONDS + (found.seconds - START_SECONDS) / 2)
     assert twice.steps == 500
     assert estimate("sft", _stage(), "bfloat16", SHAPE, Target(None, 1, 24.0), ROWS).hours is None
+    # Two processes of one processor are no faster than one.
+    one, two = (estimate("sft", _stage(), "float32", SHAPE, Target(None, count, 24.0, 1e10), ROWS) for count in (1, 2))
+    assert one.seconds == pytest.approx(two.seconds)
 
 
 @settings(max_examples=60, deadline=None)

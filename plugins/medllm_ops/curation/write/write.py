@@ -20,10 +20,11 @@ import numpy.typing as npt
 from medllm_ops.curation.decontaminate import Decontamination, Judgement
 from medllm_ops.curation.segment import Segment
 from medllm_ops.curation.settings import CurationSettings
-from medllm_ops.curation.state.state import CurationState
+from medllm_ops.curation.state.state import CurationState, known_digests
 from medllm_ops.curation.workers import Job, Run, Runner, workers
 from medllm_ops.curation.write.figures import write_figures
 from medllm_ops.curation.write.fit import Room
+from medllm_ops.curation.write.index import write_index
 from medllm_ops.curation.write.ledger import LowestSamples, account, check_limits, check_sum, write_removed
 from medllm_ops.curation.write.licences import check_licences
 from medllm_ops.curation.write.listing import Listing, read_listing
@@ -72,6 +73,7 @@ def write_dataset(
         check_licences({name: listing.counts("licence", rows) for name, rows in chosen.items()}, settings.licences)
         written = _Writer(settings, listing, times, folder, work, run).write(chosen, worker_count)
     shutil.rmtree(work)
+    write_index(folder, lambda ids: map(known_digests(state.folder, ids).__contains__, ids))
     ledger = account(counts, listing)
     check_limits(ledger, settings.max_dropped_share)
     samples = LowestSamples(settings.seed)

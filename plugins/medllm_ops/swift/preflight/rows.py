@@ -150,7 +150,8 @@ def read_rows(dataset: Path, stage_name: str, stage: StageRecipe) -> Rows:
     parts, val_rows, val_tokens, limit = [], 0, 0.0, 0
     for name, figures in sets.items():
         texts = np.array([_bytes(row) for row in read_json_lines(dataset / "train" / f"{name}.jsonl")], np.float64)
-        tokens, longest = int(figures["tokens"]), int(figures["max_length"])
+        # Of a pair, the batch is as long as the longer dialogue; that there are two is the setup's business.
+        tokens, longest = int(figures.get("longer_tokens", figures["tokens"])), int(figures["max_length"])
         limit = max(limit, longest)
         parts.append(_share_out(texts, tokens, longest))
         scored = rows_scored(dataset / "val" / f"{name}.jsonl", stage.eval_rows)

@@ -1,0 +1,65 @@
+"""What an attempt at a training leaves behind when it is ended, and what is done about it."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from medllm_ops.files import read_json, to_json_line
+from medllm_ops.swift.checkpoints import is_finite, is_whole, step_of
+from medllm_ops.swift.command import parse_logged_rows
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+_PROBE_BYTES = 1 << 20
+Say = Callable[[str], Any]
+
+
+def remove_half_checkpoints(output_dir: Path, say: Say) -> None:
+    """Remove the checkpoints that are not whole, and nothing else."""
+    for path in output_dir.glob("checkpoint-*"):
+        if path.is_dir() and not is_whole(path):
+            say(f"removing the half-written {path}")
+            shutil.rmtree(path)
+
+
+def set_diverged_aside(output_dir: Path, first_step: int, say: Say) -> None:
+    """Rename the checkpoints behind ``first_step`` that were saved after the weights had become no numbers."""
+    for path in output_dir.glob("checkpoint-*"):
+        if step_of(path) > first_step and not is_finite(path):
+            say(f"{path.name} holds numbers that are none: it is renamed, and never resumed from")
+            path.rename(path.with_name(f"diverged-{path.name}"))
+
+
+def close_log(output_dir: Path, checkpoint: Path, log: Path) -> None:
+    """Write the line that ms-swift could not write, which was killed behind its last step.
+
+    :param log: what ms-swift printed.
+    :raises MedllmError: if it does not say how many rows were kept, so that nobody can tell what was trained on.
+    """
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    rows = dict(zip(("train_dataset", "val_dataset"), parse_logged_rows(text), strict=True))
+    line = {
+        "last_model_checkpoint": str(checkpoint),
+        "best_model_checkpoint": read_json(checkpoint / "trainer_state.json").get("best_model_checkpoint"),
+        "global_step": step_of(checkpoint),
+        **{name: f"size={number}" for name, number in rows.items()},
+        "closed_by": "medllm-ops",
+    }
+    with (output_dir / "logging.jsonl").open("ab") as file:
+        # Half a line may stand before it.
+        file.write(b"\n" + to_json_line(line))
+
+
+def disk_is_full(folder: Path) -> bool:
+    """Whether the disk of a folder has no room for another mebibyte."""
+    probe = folder / ".room"
+    try:
+        probe.write_bytes(bytes(_PROBE_BYTES))
+    except OSError as error:
+        return error.errno in FULL
+    finally:
+        probe.unlink(missing_ok=True)
+    return False
