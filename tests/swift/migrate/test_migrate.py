@@ -164,6 +164,12 @@ def test_what_becomes_of_each_of_the_27_is_what_the_readme_says(repository: Path
         assert fields & named or any(word in told for word in ("chain", "run", "the data", *named - {""})), told
 
 
+def test_a_token_of_a_hub_is_not_repeated() -> None:
+    migrated = migrate([("x.sh", "swift sft --model_type qwen-7b --push_to_hub true --hub_token s3cret")], "x")
+    assert "s3cret" not in migrated.text
+    assert "hub_token = (not repeated here): nothing is pushed to a hub" in migrated.text
+
+
 def test_merges_and_the_app_are_told_what_does_their_work(seed: Migrated) -> None:
     assert "checkpoint-900" in seed.text
     assert "the chain merges after each stage, and proves the merge" in seed.text

@@ -77,7 +77,11 @@ class Stage:
         self.human.append(f"{self.call.file}, line {argument.line}: {described(argument)}: {why}")
 
 
+SECRETS = ("_token", "_key", "_secret", "password")
+
+
 def described(argument: Argument) -> str:
-    """An argument as it stood there, with its number among the 27 if it is one of them."""
+    """An argument as it stood there, with its number among the 27 if it is one of them; a secret is not repeated."""
     number = NUMBERS.get(argument.name)
-    return f"{argument.name} = {argument.text}" + (f" ({number} of 27: {SUCCESSORS[argument.name]})" if number else "")
+    text = "(not repeated here)" if argument.name.endswith(SECRETS) else argument.text
+    return f"{argument.name} = {text}" + (f" ({number} of 27: {SUCCESSORS[argument.name]})" if number else "")
