@@ -256,11 +256,13 @@ def test_personal_data_are_nowhere_in_what_comes_out(tmp_path: Path) -> None:
     rows[0]["messages"][-1]["content"] = "Call 13800138000."
     curate([made.write(tmp_path / "rows.jsonl", rows)], tmp_path / "out", DEFAULTS)
     assert_sound(tmp_path / "out", len(rows))
-    everything = b"".join(tree(tmp_path / "out").values()).decode()
+    files = tree(tmp_path / "out")
+    # The index of records is made of hashes.
+    everything = b"".join(content for name, content in files.items() if not name.endswith(".npy")).decode()
     assert "⟨PHONE⟩" in everything
     assert "138001380" not in everything
     assert "somebody" not in everything
-    assert orjson.loads(tree(tmp_path / "out")["data/marks.json"])["scrub"]
+    assert orjson.loads(files["data/marks.json"])["scrub"]
 
 
 @pytest.mark.parametrize("places", [8, pytest.param(150, marks=pytest.mark.slow)])

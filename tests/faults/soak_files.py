@@ -26,6 +26,7 @@ from medllm_ops.curation.state.state import CurationState
 from medllm_ops.datasets.export import SetSettings, TokenCounts, export
 from medllm_ops.files import code_hash, read_json, read_json_lines, write_json, write_json_lines
 from medllm_ops.swift.merge import MergeRequest, merge
+from medllm_ops.swift.prepared import Processes, Waiting
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def _tell_state(folder: Path) -> bytes:
 class _Counter:
     def __call__(self, files: Mapping[Path, str]) -> TokenCounts:
         lengths = {path: [len(one["messages"][0]["content"]) for one in read_json_lines(path)] for path in files}
-        return TokenCounts(lengths, None)
+        return TokenCounts(lengths, None, lengths)
 
 
 def _in_halves(rows: Sequence[dict[str, Any]], limit: int) -> Iterator[list[dict[str, Any]]]:
@@ -184,20 +185,42 @@ def _prepare_models(material: Path) -> None:
             _safetensors(material / name / f"model-{number}.safetensors", number)
 
 
+class _Copies(Processes):
+    """An export that is a copy, and a proof that is a sentence."""
+
+    def __init__(self, material: Path) -> None:
+        self._material = material
+
+    def run(self, argv: list[str], environment: Mapping[str, str], log: Path) -> int:
+        shutil.copytree(self._material / "ready", argv[argv.index("--output_dir") + 1])
+        return 0
+
+    def prepare(self, argv: list[str], environment: Mapping[str, str], log: Path) -> Waiting:
+        return _Sentence(Path(argv[argv.index("--out") + 1]))
+
+
+class _Sentence:
+    def __init__(self, out: Path) -> None:
+        self._out = out
+
+    def finish(self) -> int:
+        write_json(self._out, {"passed": True, "failures": [], "seconds": 0.0})
+        return 0
+
+    def end(self) -> None:
+        """Nothing runs."""
+
+
 def _merge_of(shards: str) -> Callable[[Path, Path], None]:
     """A merge whose export is a copy and whose proof is a sentence; names and renames are the real ones."""
 
     def do(material: Path, folder: Path) -> None:
-        def run(argv: list[str], environment: Mapping[str, str], log: Path) -> int:
-            if "medllm_ops.swift.proof" in argv:
-                write_json(Path(argv[argv.index("--out") + 1]), {"passed": True, "failures": [], "seconds": 0.0})
-            else:
-                shutil.copytree(material / "ready", argv[argv.index("--output_dir") + 1])
-            return 0
-
         base, adapter, logs = material / "base", material / "adapter", folder.parent / "logs"
         out = folder / "models" / "merged"
-        merge(MergeRequest(stage="sft", base=base, adapter=adapter, out=out, logs=logs, max_shard_size=shards), run)
+        merge(
+            MergeRequest(stage="sft", base=base, adapter=adapter, out=out, logs=logs, max_shard_size=shards),
+            _Copies(material),
+        )
 
     return do
 

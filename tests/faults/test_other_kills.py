@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from dataclasses import asdict
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from faults.world import Watched, wait_for
 from medllm_ops.compute.processes import marked_processes
 from medllm_ops.datasets.identity import Identity
 from medllm_ops.errors import MedllmError
-from medllm_ops.evaluation.evaluate import EvaluationRequest, evaluate_models
+from medllm_ops.evaluation.evaluate import EvaluationRequest, evaluate_models, labels_of
 from medllm_ops.files import file_hash, read_json, write_json, write_json_lines
 from medllm_ops.serving.prove import serve_model
 from medllm_ops.serving.registry import find_service, service_directory
 from medllm_ops.swift.merge_stage import merge_stage
+from medllm_ops.swift.train import TrainResult
 
 
 def both(first: signal.Signals) -> Any:
@@ -53,7 +55,11 @@ def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def merge(tmp_path: Path, tiny_model: Path, adapter: Path) -> Watched:
     """The merge of a stage into ``models/merged``."""
     stage, out = tmp_path / "stage", tmp_path / "models" / "merged"
-    write_json(stage / "result.json", {"checkpoint": str(adapter)})
+    checkpoint = Path(shutil.copytree(adapter, stage / "output" / "checkpoint-4"))
+    figures: dict[str, Any] = {"steps": 4, "max_steps": 4, "loss": 1.0, "eval_loss": 1.0, "seconds": 1.0}
+    figures |= {"rows": 8, "val_rows": 2, "tokens_per_second": 1.0}
+    result = TrainResult("key", "sft", **figures, checkpoint=str(checkpoint), output_dir=str(checkpoint.parent))
+    write_json(stage / "result.json", asdict(result))
 
     def work(place: Any) -> dict[str, Any]:
         return merge_stage("sft", "tiny", str(tiny_model), str(stage), str(out), place)
@@ -121,6 +127,7 @@ def evaluation(tmp_path: Path, tiny_model: Path, repository: Path) -> Watched:
         repository / "include" / "datasets" / "identity" / "gate.yaml",
         Identity("杏林小医", "MedBuddy", "杏林实验室", "Xinglin Lab"),
         tmp_path / "evaluation",
+        labels_of(["pretrain"]),
         enforce_gates=False,
     )
     return Watched(tmp_path / "evaluation" / "job", tmp_path / "freezer", lambda place: evaluate_models(request, place))
