@@ -35,6 +35,8 @@ SHORTER: dict[str, Any] = {
 }
 ON_A_GPU = ("attn_impl", "packing", "deepspeed", "gpus")
 EXTRA_ON_A_GPU = ("padding_free", "use_liger_kernel", "bf16", "fp16")
+# bitsandbytes packs 64 weights of a row: no row may be shorter.
+PACKED = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 32}
 # SmolLM2 is of none of the six families; its class is Llama's.
 SMOLLM2 = Member(
     model_type="llama",
@@ -94,7 +96,9 @@ def write_twin(recipe: Recipe, folder: Path) -> Path:
 
     member = twin_member(recipe)
     if member is not None:
-        make_twin(member, folder / "model")
+        packed = any(stage.quant_method for stage in recipe.stages.values())
+        sizes = {"twin": {**member.twin, **PACKED}} if packed else {}
+        make_twin(member.model_copy(update=sizes), folder / "model")
     if recipe.model.startswith(RANDOM):
         (folder / "model" / "model.safetensors").unlink()
     twin = twin_of(recipe, member, folder / "model")

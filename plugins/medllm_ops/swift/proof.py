@@ -127,7 +127,7 @@ def check_logits(
     gc.collect()
     model = _load(merged, compute, device, trust_remote_code)
     after = _logits(model, prompts)
-    layers = int(getattr(model.config, "num_hidden_layers", 1))
+    layers = int(getattr(model.config.get_text_config(), "num_hidden_layers", 1))
     if [each.shape for each in before] != [each.shape for each in after]:
         return {"failures": ["logits: the merged model has a vocabulary of another size than base + adapter"]}
     diff = max(float((left - right).abs().max()) for left, right in zip(before, after, strict=True))
@@ -163,11 +163,12 @@ def _encode_prompts(base: Path, merged: Path, trust_remote_code: bool) -> list[l
 
 def _load(folder: Path, dtype: str, device: str, trust_remote_code: bool) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM
+    import transformers
 
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
-    )
+    # The class that the folder names: of a model for images, the one for text has other names for its weights.
+    named = (read_json(folder / "config.json").get("architectures") or [""])[0]
+    kind = (not trust_remote_code and getattr(transformers, named, None)) or transformers.AutoModelForCausalLM
+    model = kind.from_pretrained(folder, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code)
     return model.to(device).eval()
 
 
