@@ -201,7 +201,7 @@ class TestWhoseEnd:
             task.ended()
         listener.on_task_instance_failed(None, Instance(), "set by hand")
         wait_until(lambda: not server.pods)
-        assert Spool().running() == []
+        wait_until(lambda: not Spool().running())
 
     def test_a_timeout_ends_the_pod(
         self, home: Path, server: ClusterServer, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., None]

@@ -228,10 +228,15 @@ def test_one_that_never_answers_is_given_up(
 
 
 def test_an_interrupt_while_it_starts_leaves_nothing(
-    request_for: RequestFor, fake_swift: FakeSwift, monkeypatch: pytest.MonkeyPatch, serving_processes: Processes
+    request_for: RequestFor,
+    fake_swift: FakeSwift,
+    monkeypatch: pytest.MonkeyPatch,
+    serving_processes: Processes,
+    wait_until: Callable[[Callable[[], object]], None],
 ) -> None:
     def interrupt(service: Service) -> list[str]:
-        assert len(serving_processes()) >= 1
+        # It is started by the trainer, a moment after it was asked for.
+        wait_until(serving_processes)
         raise KeyboardInterrupt
 
     fake_swift("silent")

@@ -40,9 +40,9 @@ def test_tokens_are_those_of_the_models_own_template(tiny_model: Path, tmp_path:
 def test_of_a_pair_the_longer_dialogue_and_both_are_counted(tiny_model: Path, tmp_path: Path) -> None:
     asked, better = {"role": "user", "content": "What?"}, {"role": "assistant", "content": "Ginseng."}
     worse = {"role": "assistant", "content": "That is a long story, and I shall not tell it."}
-    pair = {"messages": [asked, better], "rejected_response": worse["content"]}
+    pair = {"id": "a:1", "messages": [asked, better], "rejected_response": worse["content"]}
     # A pair of which one dialogue cannot be encoded is refused as a whole.
-    refused = {"messages": [], "rejected_response": "no"}
+    refused = {"id": "a:2", "messages": [], "rejected_response": "no"}
     write_json_lines(tmp_path / "rows.jsonl", [{"messages": [asked, better]}, {"messages": [asked, worse]}, pair])
     write_json_lines(tmp_path / "refused.jsonl", [refused])
     files = [

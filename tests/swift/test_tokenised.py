@@ -93,7 +93,7 @@ def test_several_gpus_want_it_and_a_recipe_may_decide(request_: TrainRequest) ->
 def test_the_rows_are_those_of_the_training(request_: TrainRequest) -> None:
     (tokenised.part(request_) / "left").mkdir(parents=True)
     command = tokenised.command(request_, "sft")
-    assert command.argv[2] == "swift.cli.export"
+    assert command.argv[3] == "swift.cli.export"
     assert not tokenised.part(request_).exists()
     training = build_command(request_, None)
     for name in (

@@ -123,7 +123,7 @@ def test_an_alignment_tells_its_rewards_and_is_handed_over_whole(request_: Train
     assert result.rewards == {"margin": 0.25, "accuracy": 0.75}
     (job,) = place.jobs
     assert TrainRequest.from_row(read_json(Path(job.argv[3]))).recipe == recipe
-    assert build_command(TrainRequest.from_row(read_json(Path(job.argv[3]))), None).argv[2] == "swift.cli.rlhf"
+    assert build_command(TrainRequest.from_row(read_json(Path(job.argv[3]))), None).argv[3] == "swift.cli.rlhf"
 
 
 def test_with_packing_rows_are_counted_and_not_packed_sequences(request_: TrainRequest) -> None:

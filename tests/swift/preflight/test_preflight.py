@@ -76,7 +76,8 @@ def test_a_fitting_recipe_passes_with_steps_disk_and_hours(dataset: Path, tmp_pa
 
 
 def test_a_processor_is_warned_of_time_and_memory(dataset: Path) -> None:
-    found = preflight(_recipe(max_length=512, num_train_epochs=500.0), Target(None, 1, 16.0, 1e10), dataset=dataset)
+    recipe = _recipe(max_length=512, num_train_epochs=500.0).model_copy(update={"torch_dtype": "float32"})
+    found = preflight(recipe, Target(None, 1, 16.0, 1e10), dataset=dataset)
     assert found.passed
     assert any("this host has 16.0" in text for text in found.warnings)
     assert any("hours on this processor" in text for text in found.warnings)
@@ -120,7 +121,7 @@ def test_another_hosts_gpu_is_not_judged_by_this_one(dataset: Path, monkeypatch:
     monkeypatch.setenv("MEDLLM_TRAINER", "service")
     monkeypatch.setattr(module, "host_target", lambda: pytest.fail("this host was asked"))
     row = preflight_run(run)
-    assert "the trainer is on another host: its GPU was not seen" in row["warnings"]
+    assert "training is done on another host: its GPU was not seen" in row["warnings"]
     assert row["memory_gib"] is None
 
 
