@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from medllm_ops.compute.kubernetes import cluster as calls
-from medllm_ops.compute.kubernetes import follow, place
+from medllm_ops.compute.kubernetes import follow, patience, place
 from servers.cluster import ClusterServer
 from servers.cluster_login import make_cluster, write_settings
 
 _QUICK = (
     (place, "POLL_SECONDS", 0.05),
-    (place, "ASK_SECONDS", 0.1),
+    (patience, "ASK_SECONDS", 0.1),
     (calls, "POLL_SECONDS", 0.05),
     (calls, "LONGEST_WAIT_SECONDS", 0.2),
     (follow, "AGAIN_SECONDS", 0.1),

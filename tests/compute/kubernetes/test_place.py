@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from medllm_ops.compute.job import Job, JobError, JobResult
-from medllm_ops.compute.kubernetes import place as module
+from medllm_ops.compute.kubernetes import follow, patience
 from medllm_ops.compute.kubernetes.place import KubernetesPlace
 from medllm_ops.compute.owner import TaskOwner
 from medllm_ops.errors import MedllmError
@@ -65,9 +65,17 @@ def go(job: Job) -> None:
     (job.directory / "go").touch()
 
 
-def test_a_job_runs_in_a_pod_and_leaves_its_files_and_no_pod(
-    server: ClusterServer, make_job: Make, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("ask_seconds", [0.1, 60.0])
+def test_a_job_runs_in_a_pod_and_leaves_its_files_its_log_and_no_pod(
+    server: ClusterServer,
+    make_job: Make,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    ask_seconds: float,
 ) -> None:
+    """Also where the job has ended before its pod was looked at."""
+    monkeypatch.setattr(patience, "ASK_SECONDS", ask_seconds)
+    monkeypatch.setattr(follow, "CLOSE_SECONDS", 30.0)
     caplog.set_level(logging.INFO)
     job = make_job("import os; print('in', os.environ['MEDLLM_HOST'])", gpus=1)
     place = KubernetesPlace()
@@ -164,7 +172,7 @@ def test_a_pod_without_memory_fails_and_is_not_retried(server: ClusterServer, ma
 def test_a_pod_that_is_killed_fails_and_may_be_retried(
     server: ClusterServer, make_job: Make, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(module, "LATE_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "LATE_SECONDS", 0.2)
     waiting = Waiting(make_job(WAITS))
     pod = server.wait_for("Running")
     wait_until(lambda: any(line.endswith(b" waits\n") for line in pod.lines))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -12,7 +13,7 @@ from medllm_ops.errors import MedllmError
 from medllm_ops.files import file_hash, read_json, write_json
 from medllm_ops.parameters import Parameters
 from medllm_ops.run import Run
-from medllm_ops.swift.preflight import cli
+from medllm_ops.swift.preflight import checks, cli
 from medllm_ops.swift.preflight import preflight as module
 from medllm_ops.swift.preflight.cards import Card
 from medllm_ops.swift.preflight.estimate import Target
@@ -64,10 +65,13 @@ def test_too_little_of_everything_says_what_the_least_is() -> None:
     assert "is the least" in problem
 
 
-def test_a_fitting_recipe_passes_with_steps_disk_and_hours(dataset: Path, tmp_path: Path) -> None:
+def test_a_fitting_recipe_passes_with_steps_disk_and_hours(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = Target(Card("A100", 80, 312, 19.5), 1, 80)
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: SimpleNamespace(free=1024**4))
     found = preflight(_recipe(max_length=512), target, dataset=dataset, folder=tmp_path)
-    assert found.passed
+    assert found.problems == []
     (need,) = found.estimates
     assert (need.rows, need.steps) == (20, 40)
     assert need.disk is not None

@@ -13,6 +13,8 @@ from medllm_ops.compute.kubernetes.cluster import Cluster, ClusterError
 log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 3.0
+# For so long the last lines are waited for.
+CLOSE_SECONDS = 3.0
 # The server's clock and ours differ: ask for more, and leave out what was printed.
 OVERLAP_SECONDS = 60
 
@@ -39,7 +41,7 @@ class LogFollower:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._closing.set()
         self._changed.set()
-        self._thread.join(AGAIN_SECONDS)
+        self._thread.join(CLOSE_SECONDS)
 
     def follow(self, pod: str) -> None:
         """From now on it is this pod that is followed."""
@@ -49,7 +51,8 @@ class LogFollower:
 
     def _work(self) -> None:
         followed, last, asked = "", "", 0.0
-        while not self._closing.is_set():
+        # A pod that was named at the very end is read once, too.
+        while not self._closing.is_set() or self._pod != followed:
             if not self._pod:
                 self._changed.wait()
                 continue

@@ -15,6 +15,7 @@ from medllm_ops.compute.job import Job, JobError, JobResult
 from medllm_ops.compute.kubernetes.cluster import Cluster, ClusterError, connect
 from medllm_ops.compute.kubernetes.follow import LogFollower
 from medllm_ops.compute.kubernetes.manifests import Manifest, name_of, pod_of, several_of
+from medllm_ops.compute.kubernetes.patience import Patience, silent_seconds
 from medllm_ops.compute.kubernetes.settings import ClusterSettings, read_settings
 from medllm_ops.compute.kubernetes.standing import Standing, standing_of
 from medllm_ops.compute.owner import TaskOwner
@@ -26,11 +27,6 @@ from medllm_ops.errors import MedllmError
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
-ASK_SECONDS = 5.0
-# A pod has ended: for so long its result may still be on its way through a network volume's cache.
-LATE_SECONDS = 60.0
-# Neither the API server nor the job itself has said anything.
-SILENT_SECONDS = 600.0
 # While it runs, a job says so every few seconds.
 FRESH_SECONDS = 60.0
 # Beyond the pods' own time to end.
@@ -131,13 +127,13 @@ class KubernetesPlace(WatchedPlace):
         try:
             pods = self.cluster.pods(name_of(job.id))
         except ClusterError as error:
-            if error.passes and _silent_seconds(job) < FRESH_SECONDS:
+            if error.passes and silent_seconds(job) < FRESH_SECONDS:
                 return True
             raise
         return standing_of(pods, job.nodes).state not in ("ended", "gone")
 
     def _look(self, job: Job, on_poll: Callable[[], Any] | None) -> JobResult:
-        patience = _Patience(job, self.settings)
+        patience = Patience(job, self.settings)
         with LogFollower(self.cluster) as follower:
             while (result := job.result()) is None or result.key != job.key:
                 if on_poll:
@@ -147,10 +143,21 @@ class KubernetesPlace(WatchedPlace):
                 if patience.asks_now():
                     self._ask(job, patience, follower)
                 time.sleep(POLL_SECONDS)
+            self._follow(follower, job)
         self._settle(job, result)
         return result
 
-    def _ask(self, job: Job, patience: _Patience, follower: LogFollower) -> None:
+    def _follow(self, follower: LogFollower, job: Job) -> None:
+        """Show the log of a job that has ended sooner than its pod was looked at."""
+        try:
+            pods = self.cluster.pods(name_of(job.id))
+        except ClusterError as error:
+            log.warning("job %s has ended, and what its pod printed stays in %s: %s", job.id, job.log, error)
+            return
+        if pods:
+            follower.follow(_first(pods))
+
+    def _ask(self, job: Job, patience: Patience, follower: LogFollower) -> None:
         """Look at the pods once.
 
         :raises JobError: if nothing is to be expected of them any more.
@@ -166,7 +173,7 @@ class KubernetesPlace(WatchedPlace):
             patience.unanswered(str(error))
             return
         if standing.state == "running":
-            follower.follow(min(pod["metadata"]["name"] for pod in pods))
+            follower.follow(_first(pods))
         tell_waiting(job.directory, standing.reason if standing.state in ("unplaced", "starting") else None)
         end = patience.judge(standing)
         if end is None:
@@ -219,76 +226,6 @@ class KubernetesPlace(WatchedPlace):
             log.warning("job %s has ended, and its pod is left: %s", job.id, error)
 
 
-class _End:
-    """Why a job is given up."""
-
-    def __init__(self, reason: str, cause: str = "lost", retry: bool = True) -> None:
-        self.reason = reason
-        self.cause = cause
-        self.retry = retry
-
-
-class _Patience:
-    """How long what may last, while one task waits for one job."""
-
-    def __init__(self, job: Job, settings: ClusterSettings) -> None:
-        self._job = job
-        self._settings = settings
-        self._state = ""
-        self._told = ""
-        self._asked = float("-inf")
-        self._since = self._answered = time.monotonic()
-        self._replaced = 0
-
-    def asks_now(self) -> bool:
-        """Whether it is time to look at the pods again."""
-        now = time.monotonic()
-        if now - self._asked < ASK_SECONDS:
-            return False
-        self._asked = now
-        return True
-
-    def replace(self) -> bool:
-        """Whether a pod that was taken away is replaced once more."""
-        self._replaced += 1
-        self._state = ""
-        return self._replaced <= self._settings.replacements
-
-    def unanswered(self, said: str) -> None:
-        """The API server did not answer.
-
-        :raises JobError: if the job has not shown that it lives, either, for a long time.
-        """
-        self._tell(f"{said}; the job goes on")
-        if min(time.monotonic() - self._answered, _silent_seconds(self._job)) > SILENT_SECONDS:
-            raise JobError(f"job {self._job.id}: neither it nor the API server gives a sign of life", "lost")
-
-    def judge(self, standing: Standing) -> _End | None:
-        """Why to give up, if so."""
-        now = self._answered = time.monotonic()
-        if standing.state != self._state:
-            self._state, self._since = standing.state, now
-        self._tell(standing.reason)
-        waited = now - self._since
-        if standing.state == "unplaced" and waited > self._settings.node_wait_minutes * 60:
-            return _End(f"no node had room for {self._settings.node_wait_minutes:g} minutes: {standing.reason}")
-        if standing.state == "starting" and waited > self._settings.start_minutes * 60:
-            return _End(f"it did not start for {self._settings.start_minutes:g} minutes: {standing.reason}")
-        if standing.state in ("ended", "gone"):
-            if standing.out_of_memory:
-                return _End(standing.reason, "memory", retry=False)
-            # A pod that was taken away writes no result; any other one's may be late.
-            if standing.taken_away or waited > LATE_SECONDS:
-                return _End(standing.reason or "its pod has ended without a result")
-        return None
-
-    def _tell(self, reason: str) -> None:
-        if reason and reason != self._told:
-            log.info("job %s: %s", self._job.id, reason)
-        self._told = reason
-
-
-def _silent_seconds(job: Job) -> float:
-    """How long the supervisor of a job has not said that it lives."""
-    beat = job.directory / "supervisor.json"
-    return time.time() - beat.stat().st_mtime if beat.is_file() else float("inf")
+def _first(pods: list[Manifest]) -> str:
+    """The name of the pod whose log speaks for all."""
+    return min(str(pod["metadata"]["name"]) for pod in pods)
