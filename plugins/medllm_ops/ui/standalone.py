@@ -64,6 +64,8 @@ def airflow_standalone(airflow_home: Path, port: int, dags: Path, plugins: Path)
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": public,
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+        # A task whose scheduler was killed is another's only after this check; Airflow's default is five minutes.
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "60",
         # The triggerer's and the workers' log servers.
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(port + 1),
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(port + 2),
