@@ -120,6 +120,4 @@ class Interleaved(RuleBasedStateMachine):
 
 
 TestInterleaved = Interleaved.TestCase
-TestInterleaved.settings = settings(
-    max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestInterleaved.settings = settings(max_examples=30, stateful_step_count=30, suppress_health_check=list(HealthCheck))

@@ -82,7 +82,7 @@ def wanted(items: list[Item]) -> dict[str, Document]:
     return alive
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(ITEMS, max_size=12), st.lists(st.integers(0, 12), max_size=4))
 def test_any_history_in_any_batches(
     tmp_path_factory: pytest.TempPathFactory, items: list[Item], cuts: list[int]

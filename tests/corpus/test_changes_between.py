@@ -109,7 +109,7 @@ ITEMS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(histories=st.lists(ITEMS, min_size=1, max_size=5), compacted=st.integers(0, 5))
 def test_changes_lead_from_any_version_to_the_last(
     tmp_path_factory: pytest.TempPathFactory, histories: list[list[tuple[str, int, int]]], compacted: int

@@ -183,7 +183,7 @@ def test_a_thread_renews_it_and_survives_a_failure(storage: Storage, monkeypatch
         write(key, data)
 
     monkeypatch.setattr(storage, "write", failing)
-    with hold(storage, "x", seconds=0.08):
+    with hold(storage, "x", seconds=0.6):
         first = statement(storage)["until"]
         for _ in range(1000):
             if statement(storage)["until"] > first:

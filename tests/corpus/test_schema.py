@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from medllm_ops.corpus.items import read_chunks, write_items
@@ -33,7 +33,6 @@ RECORD = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(RECORD, min_size=1, max_size=5))
 def test_records_come_back_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, records: list[Document | Dialogue | Preference]

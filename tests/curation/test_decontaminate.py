@@ -210,9 +210,7 @@ TEXT = st.lists(st.sampled_from(["a", "b", "c", "甲", "乙", " 丙 ", "."]), ma
 
 
 @given(st.lists(TEXT, min_size=1, max_size=4), st.lists(TEXT, max_size=8))
-@settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=80
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=80)
 def test_it_is_what_a_plain_search_finds(run: Run, tmp_path: Path, questions: list[str], texts: list[str]) -> None:
     path = tmp_path / "set.jsonl"
     write_json_lines(path, [{"question": question or "?"} for question in questions])
@@ -250,7 +248,7 @@ def test_it_is_what_a_plain_search_finds(run: Run, tmp_path: Path, questions: li
 
 
 @given(st.permutations(range(8)), st.integers(1, 3))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 def test_the_order_of_rows_and_files_does_not_matter(run: Run, order: list[int], files: int) -> None:
     paint = "Paint on the walls of a stairwell did not change how long the hiccups"
     texts = [KEEPER, CAPSULES, "fever", "cough", f"{KEEPER} {CAPSULES}", "rest", "tea", paint]

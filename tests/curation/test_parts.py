@@ -23,7 +23,7 @@ def read(path: Path, folder: Path, size: int = 1000) -> list[tuple[int, dict[str
 
 
 @given(st.lists(st.text(max_size=30), max_size=12), st.integers(1, 400), st.booleans())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_parts_of_any_size_hold_each_line_once(tmp_path: Path, texts: list[str], size: int, cut: bool) -> None:
     path = tmp_path / "rows.jsonl"
     rows = [{**ROW, "id": text.encode("utf-8", "replace").decode(), "version": 1} for text in texts]

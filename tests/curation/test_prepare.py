@@ -71,7 +71,7 @@ def test_rows_go_on_as_they_are(tmp_path: Path) -> None:
     assert {entry["licence"] for entry in table} == {"CC0-1.0"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.binary(max_size=60).map(lambda line: line.replace(b"\n", b"")), max_size=8), st.integers(0, 10**6))
 def test_any_lines_are_accounted_for(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], seed: int) -> None:
     folder = tmp_path_factory.mktemp("any")

@@ -62,7 +62,7 @@ SIDES = st.dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(SIDES, SIDES)
 def test_counts_are_those_of_a_plain_comparison(
     old: dict[str, tuple[str, str]], new: dict[str, tuple[str, str]]

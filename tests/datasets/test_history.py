@@ -136,9 +136,7 @@ def compare(storage: Storage, history: list[Refresh]) -> None:
         assert {name for name, side in before.items() if last.get(name, side) != side} == set()
 
 
-@settings(
-    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(history=REFRESHES)
 def test_built_often_is_built_once(
     history: list[Refresh], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch

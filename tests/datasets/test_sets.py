@@ -218,7 +218,7 @@ def test_a_run_that_is_killed_gives_the_same_on_a_retry(curated: Curated, tmp_pa
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.sampled_from([document, dialogue, preference]), min_size=1, max_size=40),
     st.sets(st.sampled_from(STAGES)),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from faults.world import HERE, Trial, leave_nothing, make_request
+from faults.world import HERE, Trial, leave_nothing, losses, make_request
 from medllm_ops.compute import local
 
 
@@ -51,3 +51,12 @@ def make_trial(tmp_path: Path, tiny_model: Path) -> Callable[..., Trial]:
         return Trial(make_request(folder, model, **settings), tmp_path / "freezer")
 
     return make
+
+
+@pytest.fixture
+def unbroken(make_trial: Callable[..., Trial]) -> dict[int, float]:
+    """The losses of a training that nobody kills."""
+    trial = make_trial("unbroken")
+    trial.start()
+    trial.succeed()
+    return losses(trial.request.output_dir)

@@ -7,23 +7,15 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from itertools import repeat
 from pathlib import Path
 
 import pytest
 
+from faults.kills import KILL, ROLES, TERM, kill_at, kill_trainers
 from faults.world import MOMENTS, STEPS, Trial, losses
 from medllm_ops.compute.job import JobError
 
-TERM, KILL = signal.SIGTERM, signal.SIGKILL
-# What the one who watches is told: a word of the sentence, its cause, and whether a retry may help.
-TOLD = {
-    ("supervisor", TERM): ("it was stopped", "stopped", False),
-    ("supervisor", KILL): ("its supervisor was killed", "lost", True),
-    ("attempts", TERM): ("exit code -15: it got SIGTERM", "", True),
-    ("attempts", KILL): ("exit code -9: it was killed", "", True),
-    ("swift", TERM): ("exit code -15: it got SIGTERM", "killed", True),
-    ("swift", KILL): ("exit code -9: it was killed", "killed", True),
-}
 # One of each moment, and each of those who can be killed at least once, for CI.
 QUICK = {
     ("swift", KILL, "start-up"),
@@ -39,7 +31,8 @@ CASES = [
         marks=() if (role, number, moment) in QUICK else pytest.mark.slow,
         id=f"{role}-{number.name}-{moment}",
     )
-    for role, number in TOLD
+    for role in ROLES
+    for number in (TERM, KILL)
     for moment in MOMENTS
 ]
 # The steps that the script repeats: the last whole checkpoint is the one of step 4.
@@ -48,27 +41,12 @@ GOES_ON_AT = {"start-up": 0, "step": 4, "checkpoint": 4, "evaluation": 4}
 pytestmark = pytest.mark.usefixtures("scripted")
 
 
-@pytest.fixture
-def unbroken(make_trial: Callable[..., Trial]) -> dict[int, float]:
-    trial = make_trial("unbroken")
-    trial.start()
-    trial.succeed()
-    return losses(trial.request.output_dir)
-
-
 @pytest.mark.parametrize(("role", "number", "moment"), CASES)
 def test_a_kill_leaves_nothing_and_the_rerun_ends_as_the_unbroken(
     make_trial: Callable[..., Trial], unbroken: dict[int, float], role: str, number: signal.Signals, moment: str
 ) -> None:
     trial = make_trial()
-    trial.start_frozen(moment)
-    trial.strike(role, number)
-    error = trial.end()
-    words, cause, retry = TOLD[role, number]
-    assert isinstance(error, JobError)
-    assert words in str(error)
-    assert (error.cause, error.retry) == (cause, retry)
-    trial.assert_clear()
+    kill_at(trial, moment, role, number)
     trial.start()
     result = trial.succeed()
     trial.assert_clear()
@@ -81,13 +59,7 @@ def test_a_trainer_may_end_at_any_moment_and_the_training_goes_on(
     make_trial: Callable[..., Trial], unbroken: dict[int, float], number: signal.Signals
 ) -> None:
     trial = make_trial()
-    trial.start_frozen("start-up")
-    for moment in (*MOMENTS[1:], None):
-        if moment:
-            trial.arm(moment)
-        trial.strike("trainer", number)
-        if moment:
-            trial.wait_frozen()
+    kill_trainers(trial, repeat(number))
     result = trial.succeed()
     trial.assert_clear()
     assert [attempt["first_step"] for attempt in result.attempts] == [0]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from faults.test_kills import KILL, TERM
+from faults.kills import KILL, TERM
 from faults.world import Watched, wait_for
 from medllm_ops.compute.processes import marked_processes
 from medllm_ops.datasets.identity import Identity

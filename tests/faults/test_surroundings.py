@@ -21,14 +21,6 @@ DAY = 86_400.0
 pytestmark = pytest.mark.usefixtures("scripted")
 
 
-@pytest.fixture
-def unbroken(make_trial: Callable[..., Trial]) -> dict[int, float]:
-    trial = make_trial("unbroken")
-    trial.start()
-    trial.succeed()
-    return losses(trial.request.output_dir)
-
-
 def test_a_clock_that_jumps_by_a_day_and_back_changes_nothing(
     make_trial: Callable[..., Trial], unbroken: dict[int, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

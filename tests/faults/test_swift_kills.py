@@ -12,7 +12,7 @@ from itertools import cycle
 
 import pytest
 
-from faults.test_kills import KILL, TERM, TOLD
+from faults.kills import KILL, ROLES, TERM, kill_at, kill_trainers
 from faults.world import MOMENTS, STEPS, Trial, losses, wait_for
 from medllm_ops.compute.job import JobError
 from medllm_ops.swift.checkpoints import last_whole_checkpoint, step_of
@@ -40,21 +40,14 @@ def unbroken(make_trial: Callable[..., Trial], kept: dict[str, dict[int, float]]
 
 
 @pytest.mark.parametrize("first", [TERM, KILL], ids=lambda number: number.name)
-@pytest.mark.parametrize("role", ["supervisor", "attempts", "swift"])
+@pytest.mark.parametrize("role", ROLES)
 def test_a_training_that_is_killed_at_every_moment_ends_as_the_unbroken(
     make_trial: Callable[..., Trial], unbroken: dict[int, float], role: str, first: signal.Signals
 ) -> None:
     trial = make_trial()
     numbers = cycle([TERM, KILL] if first == TERM else [KILL, TERM])
     for moment, number in zip(MOMENTS, numbers, strict=False):
-        trial.start_frozen(moment)
-        trial.strike(role, number)
-        error = trial.end()
-        words, cause, retry = TOLD[role, number]
-        assert isinstance(error, JobError)
-        assert words in str(error)
-        assert (error.cause, error.retry) == (cause, retry)
-        trial.assert_clear()
+        kill_at(trial, moment, role, number)
     kept = last_whole_checkpoint(trial.request.output_dir)
     assert kept
     assert step_of(kept) == 4
@@ -69,13 +62,7 @@ def test_trainers_that_are_killed_at_every_moment_leave_it_alone(
     make_trial: Callable[..., Trial], unbroken: dict[int, float]
 ) -> None:
     trial = make_trial()
-    trial.start_frozen("start-up")
-    for moment, number in zip((*MOMENTS[1:], None), cycle([TERM, KILL]), strict=False):
-        if moment:
-            trial.arm(moment)
-        trial.strike("trainer", number)
-        if moment:
-            trial.wait_frozen()
+    kill_trainers(trial, cycle([TERM, KILL]))
     result = trial.succeed()
     trial.assert_clear()
     assert len(result.attempts) == 1

@@ -19,7 +19,7 @@ LEDGER_ROW = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(converted=LEDGER_ROW, exported=st.lists(LEDGER_ROW, max_size=4))
 def test_any_ledger_row_survives_the_round_trip(converted: dict[str, Any], exported: list[dict[str, Any]]) -> None:
     with TemporaryDirectory() as folder:

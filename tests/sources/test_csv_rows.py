@@ -126,7 +126,7 @@ def test_a_broken_header_is_refused(tmp_path: Path) -> None:
         read(tmp_path, '"instruction"x,output\na,b\n')
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(["flip", "delete", "insert", "cut", "duplicate"]),
     where=st.floats(0, 1),

@@ -202,7 +202,7 @@ def test_damaged_gzip_says_so(tmp_path: Path) -> None:
         read(tmp_path, b"\x1f\x8b not gzip at all")
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(kind="insert", where=0.0, length=3, value=0)
 @example(kind="insert", where=0.5, length=1, value=ord("<"))
 @example(kind="cut", where=RECORDS[3][1] / len(WHOLE), length=1, value=0)
@@ -239,7 +239,7 @@ def test_a_single_mutation_leaves_the_other_records_as_they_are(
         assert others <= max(1, sum(touched))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.one_of(st.binary(max_size=300), st.binary(max_size=300).map(gzip.compress)))
 def test_any_bytes_at_all_give_items_or_one_clear_error(tmp_path: Path, data: bytes) -> None:
     for content in (data, HEAD.encode() + data, PARTS[0].encode() + data, b"\x1f\x8b\x08\0" + data):

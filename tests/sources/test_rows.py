@@ -207,7 +207,7 @@ def outcome(path: Path) -> list[bytes]:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mutation=mutations())
 @example(mutation=("flip", 0.0, 1, ord("{") ^ ord("[")))
 @example(mutation=("insert", 0.0, 1, ord("[")))
@@ -234,7 +234,7 @@ def test_one_mutation_leaves_the_other_lines_as_they_were(
 
 
 @pytest.mark.parametrize("name", ["rows.json", "messages.json"])
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mutation=mutations())
 def test_one_mutation_leaves_the_other_rows_of_an_array_as_they_were(
     tmp_path: Path, mutate: Callable, name: str, mutation: tuple

@@ -151,7 +151,7 @@ def test_an_empty_file_is_one_reject(tmp_path: Path) -> None:
         assert reasons(read(tmp_path, nothing)) == ["empty file"]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(kind="cut", where=SPANS[2][1] / len(PAGE), length=1, value=0)
 @given(
     kind=st.sampled_from(["flip", "delete", "insert", "cut", "duplicate"]),
@@ -185,7 +185,7 @@ def test_a_single_mutation_leaves_the_other_studies_as_they_are(
         assert others <= max(1, sum(touched))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=300))
 def test_any_bytes_at_all_give_items_or_one_clear_error(tmp_path: Path, data: bytes) -> None:
     for content in (data, b"[" + data, b'{"studies":[' + data, b'{"protocolSection":' + data, b"PK\x03\x04" + data):

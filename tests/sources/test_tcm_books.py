@@ -163,7 +163,7 @@ def as_rows(found: list[Parsed]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("encoding", ["gb18030", "utf-8"])
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(["flip", "delete", "insert", "cut", "duplicate"]),
     where=st.floats(0, 1),

@@ -218,7 +218,7 @@ def test_a_hang_is_ended_with_its_stacks(
     spy.write_text("#!/bin/sh\necho stack of $3\n")
     spy.chmod(0o755)
     monkeypatch.setenv("PATH", f"{spy.parent}{os.pathsep}{os.environ['PATH']}")
-    hanging = replace(request_, recipe=request_.recipe.model_copy(update={"stalled_minutes": 0.01}))
+    hanging = replace(request_, recipe=request_.recipe.model_copy(update={"stalled_minutes": 0.05}))
     code = """
 import subprocess
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
@@ -235,10 +235,10 @@ while True:
 
 
 def test_bars_that_move_are_no_hang(run: Run, request_: TrainRequest) -> None:
-    slow = replace(request_, recipe=request_.recipe.model_copy(update={"stalled_minutes": 0.01}))
+    slow = replace(request_, recipe=request_.recipe.model_copy(update={"stalled_minutes": 0.05}))
     code = """
-for number in range(30):
-    print(f"\\rMap:  33%|███▎      | {number}/30 [00:02<00:05,  1.43s/it]", end="", flush=True)
+for number in range(90):
+    print(f"\\rMap:  33%|███▎      | {number}/90 [00:02<00:05,  1.43s/it]", end="", flush=True)
     time.sleep(0.05)
 step(4); end()
 """
@@ -249,7 +249,15 @@ def test_heartbeats_tell_step_loss_speed_time_and_memory(
     run: Run, request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("medllm_ops.swift.watching.HEARTBEAT_SECONDS", 0.0)
-    run("for number in range(1, 5):\n    step(number)\n    time.sleep(0.3)\nend()")
+    code = f"""
+step(1)
+for number in (2, 3):
+    step(number)
+    while f"heartbeat: step {{number}}" not in open({str(request_.directory / "job" / "job.log")!r}).read():
+        time.sleep(0.02)
+step(4); end()
+"""
+    run(code)
     (line, *_) = [line for line in log_of(request_).splitlines() if "heartbeat: step 3" in line]
     assert "step 3 of 4, loss 2.0000, " in line
     assert " tokens/s, " in line

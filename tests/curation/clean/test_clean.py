@@ -210,7 +210,7 @@ ROWS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ROWS, st.sampled_from([DEFAULTS, REPAIR]))
 def test_every_row_is_kept_or_dropped_with_a_reason_and_cleaning_again_changes_nothing(
     row: dict[str, Any], chosen: CleanSettings
@@ -229,7 +229,7 @@ def test_every_row_is_kept_or_dropped_with_a_reason_and_cleaning_again_changes_n
     orjson.dumps([message["content"] for message in outcome.row["messages"]])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.fixed_dictionaries(
         {"messages": st.lists(st.fixed_dictionaries({"role": JSON, "content": JSON}) | JSON, max_size=3) | JSON},

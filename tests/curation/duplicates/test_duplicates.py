@@ -199,7 +199,7 @@ FAMILIES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.booleans(
 
 
 @given(FAMILIES, st.randoms(use_true_random=False), st.integers(1, 3))
-@settings(max_examples=25, deadline=None, suppress_health_check=SLOW_FIXTURES)
+@settings(max_examples=25, suppress_health_check=SLOW_FIXTURES)
 def test_a_permutation_and_another_division_into_files_change_no_decision(
     step: Step, text_row: Make, table: Table, toys: Any, families: Any, chance: Any, files: int
 ) -> None:
@@ -215,7 +215,7 @@ def test_a_permutation_and_another_division_into_files_change_no_decision(
 
 
 @given(FAMILIES)
-@settings(max_examples=25, deadline=None, suppress_health_check=SLOW_FIXTURES)
+@settings(max_examples=25, suppress_health_check=SLOW_FIXTURES)
 def test_clusters_are_closed_and_counts_balance(
     step: Step, text_row: Make, table: Table, toys: Any, families: Any
 ) -> None:

@@ -21,7 +21,6 @@ Row = dict[str, Any]
 SETTINGS = DuplicateSettings(words=Shingles(candidate_size=2, size=2, threshold=0.6), bands=128, rows=2)
 EXAMPLES = settings(
     max_examples=15,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 

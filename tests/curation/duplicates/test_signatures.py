@@ -28,7 +28,7 @@ def read(jobs: list[dict[str, Any]]) -> list[tuple[str, int, str]]:
 
 
 @given(st.lists(st.text("ab 桂\n", max_size=30), max_size=12), st.integers(1, 400))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 def test_parts_of_any_size_hold_each_line_once(
     tmp_path: Path, text_row: Callable[..., Any], texts: list[str], size: int
 ) -> None:

@@ -115,7 +115,7 @@ texts = st.one_of(
 
 
 @given(text=texts)
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])
 def test_scrubbing_twice_is_scrubbing_once(text: str) -> None:
     once, replaced = scrub_text(text, QUICK)
     assert scrub_text(once, QUICK) == (once, [])
@@ -126,7 +126,7 @@ def test_scrubbing_twice_is_scrubbing_once(text: str) -> None:
 
 
 @given(contents=st.lists(texts, min_size=1, max_size=3), title=texts)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_counts_are_the_marks(row: Row, contents: list[str], title: str) -> None:
     made = row(*contents, title=title)
     kept = ScrubSettings(presidio=False, max_scrubbed_share=1)
@@ -142,7 +142,7 @@ def test_the_counts_are_the_marks(row: Row, contents: list[str], title: str) -> 
 
 
 @given(text=st.text(st.characters(), max_size=80))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_text_crashes_it(row: Row, text: str) -> None:
     scrub(row(text, title=text, rejected_response=text), QUICK)
 

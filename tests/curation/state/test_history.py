@@ -14,7 +14,6 @@ Row = dict[str, Any]
 Make = Callable[..., Any]
 EXAMPLES = settings(
     max_examples=12,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 IDS = [f"r{number}" for number in range(12)]

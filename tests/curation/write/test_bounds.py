@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import regex
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from medllm_ops.curation.write.bounds import Bound, Bounds, joined
@@ -86,7 +86,6 @@ def test_a_bracket_that_is_never_closed_protects_nothing() -> None:
 
 
 @given(st.lists(LETTERS, min_size=2, max_size=12).map("".join))
-@settings(deadline=None)
 def test_what_is_seen_as_one_character_is_one(text: str) -> None:
     ends = {match.end() for match in regex.finditer(r"\X", text)}
     found = {place for place in range(1, len(text)) if not joined(text, place)}
@@ -101,7 +100,6 @@ def test_halves_of_a_pair_are_one_character() -> None:
 
 
 @given(st.text(st.sampled_from("ab1 .,;:()（）中文。，“”$\n=<"), max_size=40))
-@settings(deadline=None)
 def test_places_lie_inside_and_before_text(text: str) -> None:
     bounds = Bounds(text)
     for kind in Bound:

@@ -25,7 +25,7 @@ def without_space(text: str) -> str:
 
 
 @given(PROSE | ANY, st.integers(12, 60))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_nothing_is_lost_and_all_fits(tokenizer: Tokenizer, text: str, budget: int) -> None:
     pieces = one(text, budget, tokenizer)
     if pieces is None:
@@ -49,7 +49,7 @@ def test_nothing_is_lost_and_all_fits(tokenizer: Tokenizer, text: str, budget: i
 
 
 @given(st.lists(PROSE | ANY, max_size=5), st.integers(12, 40))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_batch_changes_nothing(tokenizer: Tokenizer, texts: list[str], budget: int) -> None:
     assert cut_texts(texts, [budget] * len(texts), tokenizer) == [one(text, budget, tokenizer) for text in texts]
 
@@ -89,7 +89,7 @@ def test_a_text_without_any_bound_is_cut(tokenizer: Tokenizer, text: str) -> Non
 
 
 @given(st.lists(st.integers(3, 12), min_size=30, max_size=80), st.sampled_from([120, 150, 200]))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_pieces_are_about_equally_long(tokenizer: Tokenizer, lengths: list[int], budget: int) -> None:
     text = " ".join("The " + "dose " * length + "rose." for length in lengths)
     counts = tokenizer.counts(one(text, budget, tokenizer) or [])

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from medllm_ops.curation.settings import CurationSettings, SetSettings
@@ -90,7 +90,6 @@ def test_of_a_preference_the_longer_answer_counts(tokenizer: Tokenizer) -> None:
 
 
 @given(st.text("sua", min_size=1, max_size=9), st.integers(0, 30), st.integers(20, 200))
-@settings(deadline=None)
 def test_whatever_stays_fits_and_ends_as_before(tokenizer: Tokenizer, turns: str, words: int, limit: int) -> None:
     row = dialogue(turns, words)
     room = Room(limit, 8, 4, "shorten")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from medllm_ops.curation.settings import CurationSettings, SampleSettings, SetSettings
@@ -58,7 +58,6 @@ def test_the_recipe_of_2024_is_one_setting() -> None:
 
 
 @given(SIZES, WEIGHTS, SAMPLES, st.dictionaries(st.sampled_from("abcde"), st.integers(2, 99), max_size=2))
-@settings(deadline=None)
 def test_counts_are_exact_where_there_are_rows(
     sizes: dict[str, int], weights: dict[str, float], sample: dict[str, Any], counts: dict[str, int]
 ) -> None:
@@ -86,7 +85,6 @@ def test_counts_are_exact_where_there_are_rows(
 
 
 @given(st.permutations(range(40)), st.integers(4, 60), st.integers(1, 3))
-@settings(deadline=None)
 def test_the_order_of_rows_and_sets_does_not_matter(order: list[int], total: int, repeats: int) -> None:
     one = {"a": rows("a", 40), "b": rows("b", 20)}
     other = {"b": one["b"], "a": SetRows(one["a"].hashes[order], one["a"].val[order])}
@@ -115,7 +113,6 @@ def test_ms_swifts_words_and_counts_are_the_same() -> None:
     st.integers(0, 500),
     st.dictionaries(st.sampled_from("abcdef"), st.tuples(st.sampled_from([0, 0.5, 1, 3, 1e6]), st.integers(0, 90))),
 )
-@settings(deadline=None)
 def test_shares_are_by_weight_and_what_is_missing_comes_from_the_others(
     total: int, sets: dict[str, tuple[float, int]]
 ) -> None:

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from medllm_ops.curation.write.tokens import Tokenizer, load_tokenizer, tokenizer_hash
@@ -16,7 +16,6 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.samp
 
 
 @given(TEXTS)
-@settings(deadline=None)
 def test_no_text_has_more_tokens_than_it_can_have(tokenizer: Tokenizer, text: str) -> None:
     (count,) = tokenizer.counts([text])
     assert count <= tokenizer.at_most(text) <= 3 * len(text.encode()) + 1
@@ -33,7 +32,6 @@ def test_qwens_ranks_count_as_qwens_own_code(qwen_folder: Path) -> None:
     tokenizer = load_tokenizer(qwen_folder)
 
     @given(TEXTS)
-    @settings(deadline=None)
     def agree(text: str) -> None:
         assume("<|" not in text)
         assert tokenizer.counts([text]) == [len(own.encode(text))]

@@ -92,7 +92,7 @@ FILES = st.one_of(
     st.lists(WORDS, max_size=20).map(" ".join),
     st.binary().map(lambda raw: raw.decode("latin-1")),
 )
-ANYTHING = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ANYTHING = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def of(*names: str) -> Migrated:

@@ -56,7 +56,7 @@ def test_hours_are_operations_over_the_cards_rate() -> None:
     assert one.seconds == pytest.approx(two.seconds)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 512), min_size=1, max_size=60), st.integers(1, 8), st.integers(1, 3), st.integers(1, 64))
 def test_nothing_is_negative_and_epochs_take_time(lengths: list[int], batch: int, epochs: int, rank: int) -> None:
     rows = Rows(np.array(lengths, np.int64), 1, 10, 512)

@@ -53,7 +53,7 @@ def _of(stage: StageRecipe, shape: ModelShape, where: dict[str, Any], length: in
     return memory(shape, setup, length)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(cases(), st.integers(1, 4096))
 def test_nothing_is_negative_and_more_needs_more(
     case: tuple[ModelShape, StageRecipe, dict[str, Any], int], more: int
@@ -67,7 +67,7 @@ def test_nothing_is_negative_and_more_needs_more(
     assert _of(stage, shape, where, length, lora_rank=stage.lora_rank + more).total >= now.total * 0.999999
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(cases())
 def test_what_saves_memory_saves_it(case: tuple[ModelShape, StageRecipe, dict[str, Any], int]) -> None:
     shape, stage, where, length = case

@@ -27,7 +27,7 @@ def _applied(stage: StageRecipe, remedy: Remedy) -> StageRecipe:
     return StageRecipe.model_validate(values)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(SHAPES),
     st.sampled_from([1, 2, 6, 8, 32]),
