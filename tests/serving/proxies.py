@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from medllm_ops.serving.registry import free_port
+from medllm_ops.compute.ports import free_port
 
 Blocks = dict[str, list[str]]
 

@@ -8,9 +8,10 @@ import psutil
 import pytest
 
 from medllm_ops.compute.job import JobError
+from medllm_ops.compute.ports import free_port
 from medllm_ops.errors import MedllmError
 from medllm_ops.serving.chat import PASSWORD_VARIABLE, chat_password, check_chat, password_file, start_chat
-from medllm_ops.serving.registry import Service, free_port, list_services
+from medllm_ops.serving.registry import Service, list_services
 
 ENDPOINT = Service("demo", "endpoint", "127.0.0.1", 9000, "demo-1a2b3c", "/models/demo", "key")
 

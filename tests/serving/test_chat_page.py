@@ -12,10 +12,11 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
+from medllm_ops.compute.ports import free_port
 from medllm_ops.serving.chat import start_chat
 from medllm_ops.serving.chat_page import EXAMPLES, NOTICE, USER
 from medllm_ops.serving.endpoint import EndpointRequest, start_endpoint
-from medllm_ops.serving.registry import Service, free_port
+from medllm_ops.serving.registry import Service
 
 WaitUntil = Callable[[Callable[[], object]], None]
 

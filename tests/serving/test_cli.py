@@ -14,10 +14,11 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from medllm_ops.compute.ports import LOOPBACK, free_port
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import write_json
 from medllm_ops.serving import cli, endpoint, registry
-from medllm_ops.serving.registry import LOOPBACK, Service, chat_name, find_service, list_services, start_service
+from medllm_ops.serving.registry import Service, chat_name, find_service, list_services, start_service
 
 FakeSwift = Callable[[str], None]
 Processes = Callable[[], list[psutil.Process]]
@@ -96,7 +97,7 @@ def test_what_was_started_is_listed_and_stopped(invoke: Invoke, model_dir: Path,
 
 
 def test_a_proxy_finds_the_endpoint_at_the_port_that_was_given(invoke: Invoke, model_dir: Path) -> None:
-    port = registry.free_port()
+    port = free_port()
     invoke("start", model_dir, "--name", "demo", "--no-chat", "--endpoint-port", port)
     assert [service.port for service in list_services()] == [port]
 
@@ -111,7 +112,7 @@ def test_several_are_stopped_at_once_chat_pages_too(
 ) -> None:
     first = serve_alone(invoke, model_dir, "first")
     serve_alone(invoke, model_dir, "second")
-    page = Service(chat_name("first"), "chat", LOOPBACK, registry.free_port(), first.model_name, first.model, "secret")
+    page = Service(chat_name("first"), "chat", LOOPBACK, free_port(), first.model_name, first.model, "secret")
     start_service(page, (sys.executable, "-c", "import time; time.sleep(600)"), {})
     assert invoke("stop", "--all").stdout.splitlines() == [
         "stopped chat first-chat",
@@ -169,7 +170,7 @@ def test_a_page_that_may_not_be_is_refused_before_a_model_is_loaded(
     monkeypatch.setattr(cli, "start_endpoint", start)
     monkeypatch.setenv("MEDLLM_CHAT_PASSWORD", "short")
     with socket.create_server((LOOPBACK, 0)) as stranger:
-        port = stranger.getsockname()[1] if taken else registry.free_port()
+        port = stranger.getsockname()[1] if taken else free_port()
         with pytest.raises(MedllmError, match=words):
             invoke("start", model_dir, "--host", host, "--port", port)
     assert serving_processes() == []
@@ -184,7 +185,7 @@ def test_an_endpoint_does_not_stay_without_its_page(
 
     monkeypatch.setattr(cli, "start_chat", fail)
     with pytest.raises(MedllmError, match="the chat page did not answer"):
-        invoke("start", model_dir, "--port", registry.free_port())
+        invoke("start", model_dir, "--port", free_port())
     assert serving_processes() == []
     assert list_services() == []
 
@@ -208,7 +209,7 @@ def test_the_latest_is_the_last_finished_runs_model_as_it_was_trained(
     pages: list[Any] = []
     page = Service("tiny-run-chat", "chat", LOOPBACK, 9101, "", "", "the password")
     monkeypatch.setattr(cli, "start_chat", lambda *arguments: pages.append(arguments) or page)
-    port = registry.free_port()
+    port = free_port()
     output = invoke("latest", "--no-foreground", "--port", port).stdout
     (service,) = list_services()
     assert (service.name, service.model) == ("tiny-run", str(model))
@@ -231,7 +232,7 @@ def test_without_a_finished_run_there_is_one_sentence(program: Callable[..., sub
 def test_a_run_whose_model_is_gone_is_named(invoke: Invoke, serving_home: Path) -> None:
     make_run(serving_home).rmdir()
     with pytest.raises(MedllmError, match=r"model folder .*self_cognition does not exist"):
-        invoke("latest", "--port", registry.free_port())
+        invoke("latest", "--port", free_port())
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -13,11 +13,12 @@ import psutil
 import pytest
 
 from medllm_ops.compute.job import JobError
+from medllm_ops.compute.ports import free_port
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json
 from medllm_ops.serving import endpoint, registry
 from medllm_ops.serving.endpoint import EndpointRequest, ask, model_names, start_endpoint
-from medllm_ops.serving.registry import Service, find_service, free_port, list_services, service_directory, stop_service
+from medllm_ops.serving.registry import Service, find_service, list_services, service_directory, stop_service
 
 RequestFor = Callable[..., EndpointRequest]
 FakeSwift = Callable[[str], None]

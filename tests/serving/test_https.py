@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from medllm_ops.compute.ports import free_port
 from medllm_ops.serving.chat import start_chat
 from medllm_ops.serving.chat_page import USER
 from medllm_ops.serving.endpoint import EndpointRequest, start_endpoint
-from medllm_ops.serving.registry import Service, free_port
+from medllm_ops.serving.registry import Service
 from serving.proxies import WAIT_SECONDS, Blocks, Proxy, ProxyOf, caddy, nginx
 
 pytestmark = pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,28 +21,12 @@ from medllm_ops.compute.processes import end_job, marked_processes
 from medllm_ops.files import read_json
 from medllm_ops.parameters import Parameters
 from medllm_ops.ui.standalone import JOB_ID, Login, airflow_standalone
+from ui.ports import free_ports
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 RUN = "from-the-form"
-
-
-def free_ports() -> int:
-    """The first of three ports in a row that nobody listens on."""
-    for port in range(18200, 19000, 10):
-        sockets = [socket.socket() for _ in range(3)]
-        try:
-            for offset, probe in enumerate(sockets):
-                probe.bind(("127.0.0.1", port + offset))
-        except OSError:
-            continue
-        else:
-            return port
-        finally:
-            for probe in sockets:
-                probe.close()
-    raise AssertionError("no three free ports in a row")
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from medllm_ops.compute.spool import Spool
 from medllm_ops.ui.standalone import Login, airflow_standalone
 from servers.cluster import ClusterServer
 from servers.cluster_login import make_cluster, write_settings
+from ui.ports import free_ports
 
 pytestmark = pytest.mark.slow
 
@@ -41,19 +41,6 @@ def wait_for(what: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.2)
     return found
-
-
-def free_ports() -> int:
-    """The first of three ports in a row that nobody listens on."""
-    for port in range(19100, 19900, 10):
-        with contextlib.ExitStack() as stack:
-            try:
-                for offset in range(3):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no three free ports in a row")
 
 
 @dataclass
@@ -296,14 +283,18 @@ def test_an_airflow_that_is_restarted_finds_the_job(start_airflow: Callable[[], 
         assert len(airflow.runs("restarted")) == 1
 
 
-def test_a_scheduler_that_is_killed_leaves_the_job_to_the_next(start_airflow: Callable[[], Any]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_a_scheduler_that_is_ended_leaves_the_job_to_the_next(
+    start_airflow: Callable[[], Any], number: signal.Signals
+) -> None:
+    run = f"scheduler-{number.name}"
     with start_airflow() as airflow:
-        processes = airflow.start("killed-scheduler")
+        processes = airflow.start(run)
         for scheduler in airflow.schedulers():
-            scheduler.kill()
+            scheduler.send_signal(number)
         assert all(process.alive() for process in processes)
     assert all(process.alive() for process in processes)
     with start_airflow() as airflow:
-        airflow.let_end("killed-scheduler")
-        wait_for(lambda: airflow.state("killed-scheduler") == "success", 300)
-        assert len(airflow.runs("killed-scheduler")) == 1
+        airflow.let_end(run)
+        wait_for(lambda: airflow.state(run) == "success", 300)
+        assert len(airflow.runs(run)) == 1

@@ -10,17 +10,10 @@ from pathlib import Path
 
 import httpx
 
+from medllm_ops.compute.ports import LOOPBACK, check_port_free
 from medllm_ops.errors import MedllmError
 from medllm_ops.home import home
-from medllm_ops.serving.registry import (
-    LOOPBACK,
-    Service,
-    chat_name,
-    check_alive,
-    check_port_free,
-    start_service,
-    stop_service,
-)
+from medllm_ops.serving.registry import Service, chat_name, check_alive, start_service, stop_service
 
 CHAT_PORT = 9101
 PASSWORD_VARIABLE = "MEDLLM_CHAT_PASSWORD"

@@ -15,12 +15,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from medllm_ops.compute.ports import LOOPBACK
 from medllm_ops.errors import MedllmError
 from medllm_ops.home import home
 from medllm_ops.serving.chat import CHAT_PORT, check_chat, start_chat
 from medllm_ops.serving.chat_page import USER
 from medllm_ops.serving.endpoint import EndpointRequest, start_endpoint
-from medllm_ops.serving.registry import LOOPBACK, Service, list_services, stop_service
+from medllm_ops.serving.registry import Service, list_services, stop_service
 from medllm_ops.swift.recipe import load_recipe
 
 serve_app = typer.Typer(no_args_is_help=True, help=__doc__)

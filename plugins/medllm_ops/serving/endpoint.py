@@ -13,17 +13,10 @@ from typing import Any
 import httpx
 
 from medllm_ops.compute.job import Job
+from medllm_ops.compute.ports import LOOPBACK, free_port, port_holder
 from medllm_ops.errors import MedllmError
 from medllm_ops.models.resolve import check_remote_code, refuse_remote_code
-from medllm_ops.serving.registry import (
-    LOOPBACK,
-    Service,
-    check_alive,
-    free_port,
-    port_holder,
-    start_service,
-    stop_service,
-)
+from medllm_ops.serving.registry import Service, check_alive, start_service, stop_service
 from medllm_ops.swift.environment import process_environment
 from medllm_ops.swift.recipe import Recipe
 

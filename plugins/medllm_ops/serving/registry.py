@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import re
 import secrets
 import shutil
-import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,13 +16,13 @@ import psutil
 from filelock import FileLock
 
 from medllm_ops.compute.job import Job, JobError, explain_exit_code, job_id
+from medllm_ops.compute.ports import LOOPBACK, check_port_free, listens
 from medllm_ops.compute.processes import end_job, marked_processes
 from medllm_ops.compute.supervisor import start_supervisor
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, write_json
 from medllm_ops.home import home
 
-LOOPBACK = "127.0.0.1"
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,119}")
 
@@ -205,39 +203,3 @@ def check_alive(job: Job) -> None:
     """
     if job.result() is not None:
         raise JobError(f"job {job.id} ended at once; log {job.log} ends:\n{job.log_tail()}")
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
-
-
-def check_port_free(host: str, port: int) -> None:
-    """Refuse a port that is taken: ``swift deploy`` would silently move to the next one.
-
-    :raises MedllmError: naming who holds it, as far as this user may know.
-    """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            why = port_holder(port) if error.errno == errno.EADDRINUSE else error.strerror
-            raise MedllmError(f"port {port} on {host} cannot be used: {why}") from error
-
-
-def port_holder(port: int) -> str:
-    """Who listens on a port, in words."""
-    for process in psutil.process_iter(["pid", "name"]):
-        with contextlib.suppress(psutil.Error):
-            if listens(process, port):
-                return f"held by {process.info['name']} (pid {process.info['pid']})"
-    return "held by a process of another user"
-
-
-def listens(process: psutil.Process, port: int) -> bool:
-    """Whether a process listens on a port."""
-    connections = process.net_connections(kind="tcp")
-    return any(item.status == psutil.CONN_LISTEN and item.laddr.port == port for item in connections)

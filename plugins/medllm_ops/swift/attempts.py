@@ -22,6 +22,7 @@ import psutil
 from medllm_ops.compute.gpus import find_slots
 from medllm_ops.compute.job import EXIT_DISK, Failure
 from medllm_ops.compute.nodes import Nodes
+from medllm_ops.compute.ports import free_port
 from medllm_ops.compute.processes import MARK, end_job
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import count_lines, read_json, write_json
@@ -32,7 +33,7 @@ from medllm_ops.swift.command import Command, build, needs_launcher
 from medllm_ops.swift.progress import read_end
 from medllm_ops.swift.recipe import StageRecipe, command_of
 from medllm_ops.swift.request import TrainRequest
-from medllm_ops.swift.together import LATE_SECONDS, FirstNode, OtherNode, free_port, torchrun_environment
+from medllm_ops.swift.together import LATE_SECONDS, FirstNode, OtherNode, torchrun_environment
 from medllm_ops.swift.watching import POLL_SECONDS, Watcher, dump_stacks
 
 LOG_TAIL_BYTES = 262_144

@@ -8,7 +8,6 @@ an attempt has ended badly. The ranks themselves find each other by torchrun's r
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -42,13 +41,6 @@ def torchrun_environment(nodes: Nodes, port: int) -> dict[str, str]:
         "PET_MASTER_ADDR": nodes.master,
         "PET_MASTER_PORT": str(port),
     }
-
-
-def free_port() -> int:
-    """A port of this host that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class FirstNode:

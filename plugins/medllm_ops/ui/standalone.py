@@ -19,13 +19,14 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from medllm_ops.compute.ports import LOOPBACK, check_port_free
 from medllm_ops.compute.processes import MARK, end_job
 from medllm_ops.compute.spool import Spool
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json
 
-HOST = "127.0.0.1"
 START_SECONDS = 240.0
+PORTS = 3
 JOB_ID = "airflow-standalone"
 
 
@@ -42,13 +43,17 @@ class Login:
 def airflow_standalone(airflow_home: Path, port: int, dags: Path, plugins: Path) -> Iterator[Login]:
     """Run Airflow until the block ends; nothing of it is left running afterwards.
 
-    :raises MedllmError: if it does not answer in time, with its last log lines.
+    :param port: of its pages; the next two are those of its log servers.
+    :raises MedllmError: if a port is taken, or it does not answer in time, with its last log lines.
     """
+    # Another Airflow may be there, whose answer would be taken for that of this one.
+    for offset in range(PORTS):
+        check_port_free(LOOPBACK, port + offset)
     airflow_home.mkdir(parents=True, exist_ok=True)
     log = airflow_home / "standalone.log"
     # Behind a proxy, people come by another address; Airflow answers below its path.
-    public = os.environ.get("AIRFLOW__API__BASE_URL", f"http://{HOST}:{port}")
-    url = f"http://{HOST}:{port}{urlsplit(public).path.rstrip('/')}"
+    public = os.environ.get("AIRFLOW__API__BASE_URL", f"http://{LOOPBACK}:{port}")
+    url = f"http://{LOOPBACK}:{port}{urlsplit(public).path.rstrip('/')}"
     job_id = f"{JOB_ID}-{port}"
     environment = {
         **os.environ,
@@ -60,7 +65,7 @@ def airflow_standalone(airflow_home: Path, port: int, dags: Path, plugins: Path)
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(plugins),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
-        "AIRFLOW__API__HOST": HOST,
+        "AIRFLOW__API__HOST": LOOPBACK,
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": public,
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",

@@ -75,7 +75,7 @@ def test_a_port_that_is_taken_is_named() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert f"port {port} cannot be used" in str(port_problem(port))
+        assert f"port {port} on 127.0.0.1 cannot be used: held by" in str(port_problem(port))
     assert port_problem(port) is None
     assert port_problem(70_000) is not None
 

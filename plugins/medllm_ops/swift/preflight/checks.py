@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import socket
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import psutil
 
 from medllm_ops.compute.gpus import find_slots, holders
 from medllm_ops.compute.lease import Leases
+from medllm_ops.compute.ports import LOOPBACK, check_port_free
 from medllm_ops.compute.spool import Spool
 from medllm_ops.curation.settings import LicenceSettings
 from medllm_ops.curation.write.licences import check_licences
@@ -22,7 +22,6 @@ from medllm_ops.swift.preflight.cards import Card, card_of
 from medllm_ops.swift.preflight.memory import GIBI
 from medllm_ops.swift.recipe import StageRecipe
 
-LOOPBACK = "127.0.0.1"
 # The module of each library that packs weights, and what to install for it.
 _QUANTISERS = {
     "bnb": ("bitsandbytes", "bitsandbytes"),
@@ -62,12 +61,10 @@ def gpus_free(wanted: int) -> tuple[list[str], list[str]]:
 
 def port_problem(port: int, host: str = LOOPBACK) -> str | None:
     """Why a port cannot be listened on, or None."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except (OSError, OverflowError) as error:
-            return f"port {port} cannot be used on {host}: {error}; end what listens there, or name another one"
+    try:
+        check_port_free(host, port)
+    except MedllmError as error:
+        return f"{error}; end what listens there, or name another one"
     return None
 
 
