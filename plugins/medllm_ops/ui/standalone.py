@@ -48,7 +48,10 @@ def airflow_standalone(airflow_home: Path, port: int, dags: Path, plugins: Path)
     """
     # Another Airflow may be there, whose answer would be taken for that of this one.
     for offset in range(PORTS):
-        check_port_free(LOOPBACK, port + offset)
+        try:
+            check_port_free(LOOPBACK, port + offset)
+        except MedllmError as error:
+            raise MedllmError(f"{error}; MEDLLM_AIRFLOW_PORT names the first of three other ports") from error
     airflow_home.mkdir(parents=True, exist_ok=True)
     log = airflow_home / "standalone.log"
     # Behind a proxy, people come by another address; Airflow answers below its path.
