@@ -42,6 +42,6 @@ def test_no_port_at_all_is_refused() -> None:
 
 def test_airflow_is_not_started_where_another_one_may_answer(taken: int, tmp_path: Path) -> None:
     airflow = airflow_standalone(tmp_path, taken - 2, tmp_path, tmp_path)
-    with pytest.raises(MedllmError, match="cannot be used.*MEDLLM_AIRFLOW_PORT"), airflow:
+    with pytest.raises(MedllmError, match=r"cannot be used.*MEDLLM_AIRFLOW_PORT"), airflow:
         pass
     assert not (tmp_path / "standalone.log").exists()
