@@ -27,6 +27,7 @@ def fernet_key() -> str:
 
 SECRETS: dict[str, Callable[[], str]] = {
     "POSTGRES_PASSWORD": word,
+    "REDIS_PASSWORD": word,
     "AIRFLOW_PASSWORD": word,
     "AIRFLOW_FERNET_KEY": fernet_key,
     "AIRFLOW_JWT_SECRET": word,

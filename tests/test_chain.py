@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medllm_ops import chain
+from medllm_ops import chain, steps
 from medllm_ops.compute.places import place_for
 from medllm_ops.datasets.store import find_dataset
 from medllm_ops.datasets.verify import verify
@@ -59,7 +59,7 @@ def record_ids(folder: Path) -> set[str]:
 def test_a_run_builds_a_dataset_of_the_corpus_and_another_takes_it(mirror: NlmMirror) -> None:
     run = run_until("export", "first", corpus="latest", rows_per_source=30, seed=7)
     assert run.curated.is_symlink()
-    built = find_dataset(chain.RUN_DATASET)
+    built = find_dataset(steps.RUN_DATASET)
     assert run.curated.resolve() == built.directory.resolve()
     assert list(verify(built)) == []
     assert len(record_ids(run.curated)) == 30
@@ -67,12 +67,12 @@ def test_a_run_builds_a_dataset_of_the_corpus_and_another_takes_it(mirror: NlmMi
     assert (run.curated / "report" / "data_report.html").is_file()
     manifest = read_json(run.dataset / "manifest.json")["sets"]["pubmed"]
     assert manifest["train"] + manifest["val"] == 30
-    other = run_until("sets", "second", dataset=chain.RUN_DATASET)
+    other = run_until("sets", "second", dataset=steps.RUN_DATASET)
     assert read_json(other.plan_file)["sources"] == {}
     assert record_ids(other.sets) == record_ids(run.curated)
     assert count_lines(other.sets / "val" / "pubmed.jsonl") == manifest["val"]
     with pytest.raises(MedllmError, match="dataset medllm_train@1 has nothing of docx; it has pubmed"):
-        run_until("plan", "lacking", dataset=chain.RUN_DATASET, sources=["docx"])
+        run_until("plan", "lacking", dataset=steps.RUN_DATASET, sources=["docx"])
     with pytest.raises(MedllmError, match=r"there is no dataset 'other' \(datasets: medllm_train\)"):
         run_until("plan", "unknown", dataset="other")
 
@@ -86,13 +86,13 @@ def test_a_retracted_paper_stops_a_run_on_an_older_dataset_and_leaves_the_next(
     mirror.add("updatefiles", "pubmed26n0002.xml.gz", article_set([paper(7, retracted=True)]))
     refresh_source("pubmed", {"base_url": mirror.url})
     with pytest.raises(MedllmError, match=r"1 of \d+ records to train on .* are retracted or deleted in version 2"):
-        run_until("plan", "stopped", dataset=chain.RUN_DATASET, on_retracted="stop")
-    run_until("plan", "warned", dataset=chain.RUN_DATASET)
+        run_until("plan", "stopped", dataset=steps.RUN_DATASET, on_retracted="stop")
+    run_until("plan", "warned", dataset=steps.RUN_DATASET)
     assert "are retracted or deleted in version 2" in caplog.text
-    run_until("plan", "allowed", dataset=chain.RUN_DATASET, on_retracted="stop", max_retracted_share=0.1)
+    run_until("plan", "allowed", dataset=steps.RUN_DATASET, on_retracted="stop", max_retracted_share=0.1)
     second = run_until("curate", "second", corpus="latest")
     assert before - record_ids(second.curated) == {"pubmed:7"}
-    assert find_dataset(chain.RUN_DATASET).version == 2
+    assert find_dataset(steps.RUN_DATASET).version == 2
 
 
 def test_a_source_that_the_corpus_lacks_is_named(mirror: NlmMirror) -> None:
@@ -155,12 +155,12 @@ def test_what_a_run_lacks_for_its_alignment_is_named(pairs: Path, tmp_path: Path
     demo, place = include() / "datasets" / "demo", place_for("local")
     recipe = tiny_recipe(tmp_path / "aligned.yaml")
     with pytest.raises(MedllmError, match="stage dpo is on, but none of alpaca has rows for it: switch it off"):
-        chain.plan(start("none", only_alignment(demo, recipe, sources=["alpaca"])), place)
+        steps.plan(start("none", only_alignment(demo, recipe, sources=["alpaca"])), place)
     with pytest.raises(MedllmError, match="recipe tiny has no stage dpo: it has pretrain, sft, self_cognition"):
-        chain.plan(start("other", only_alignment(pairs, Path("tiny"))), place)
+        steps.plan(start("other", only_alignment(pairs, Path("tiny"))), place)
     recipe = tiny_recipe(tmp_path / "aligned.yaml", preference_sets=["alpaca"])
     with pytest.raises(MedllmError, match=r"preference_sets names alpaca, and this run has none of them: it has pref"):
-        chain.plan(start("lacking", only_alignment(pairs, recipe)), place)
+        steps.plan(start("lacking", only_alignment(pairs, recipe)), place)
     recipe = tiny_recipe(tmp_path / "aligned.yaml", preference_sets=["alpacca"])
     with pytest.raises(MedllmError, match="there is no source 'alpacca'; did you mean alpaca"):
-        chain.plan(start("unknown", only_alignment(pairs, recipe)), place)
+        steps.plan(start("unknown", only_alignment(pairs, recipe)), place)

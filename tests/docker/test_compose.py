@@ -7,17 +7,22 @@ import os
 import re
 import runpy
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(:[-?])([^}]*)\}")
-LASTING = {"postgres", "api-server", "scheduler", "dag-processor", "triggerer", "trainer"}
-SECRET = re.compile(r"PASSWORD$|SECRET|_KEY$|CONN$")
+FOREIGN = {"postgres", "redis"}
+OURS = {"api-server", "scheduler", "dag-processor", "triggerer", "worker", "trainer"}
+LASTING = FOREIGN | OURS
+SECRET = re.compile(r"PASSWORD$|SECRET|_KEY$|CONN$|BROKER_URL$|_AUTH$")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +42,7 @@ def example(repository: Path) -> dict[str, str]:
 
 
 def our_services(services: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {name: service for name, service in services.items() if name != "postgres"}
+    return {name: service for name, service in services.items() if name not in FOREIGN}
 
 
 def test_the_services(services: dict[str, dict[str, Any]]) -> None:
@@ -47,7 +52,9 @@ def test_the_services(services: dict[str, dict[str, Any]]) -> None:
 def test_each_variable_is_in_the_example_with_the_default_that_it_has_here(
     compose_text: str, example: dict[str, str], secret_names: set[str]
 ) -> None:
-    assert compose_text.count("$") == len(VARIABLE.findall(compose_text)), "a variable without :- or :?"
+    # $$ is a shell's variable in the container.
+    text = compose_text.replace("$$", "")
+    assert text.count("$") == len(VARIABLE.findall(text)), "a variable without :- or :?"
     used: dict[str, set[tuple[str, str]]] = {}
     for name, kind, rest in VARIABLE.findall(compose_text):
         used.setdefault(name, set()).add((kind, rest))
@@ -82,7 +89,7 @@ def test_ports_are_published_on_loopback_only(services: dict[str, dict[str, Any]
 def mounts(service: dict[str, Any]) -> dict[str, str]:
     """Path in the container to what is mounted there, with ``:ro`` if it cannot be written."""
     found = {}
-    for line in service["volumes"]:
+    for line in service.get("volumes", []):
         source, path, *mode = VARIABLE.sub(lambda match: match[3], line).split(":")
         found[path] = ":".join([source, *mode])
     return found
@@ -130,7 +137,7 @@ def test_nothing_of_ours_runs_as_root(services: dict[str, dict[str, Any]], image
 
 def test_host_names_are_fixed_and_differ(services: dict[str, dict[str, Any]]) -> None:
     names = [service["hostname"] for name, service in our_services(services).items() if name != "migrate"]
-    assert len(set(names)) == len(names) == 5
+    assert len(set(names)) == len(names) == len(OURS)
 
 
 def test_only_the_trainer_has_gpus(services: dict[str, dict[str, Any]]) -> None:
@@ -142,16 +149,79 @@ def test_only_the_trainer_has_gpus(services: dict[str, dict[str, Any]]) -> None:
 
 def test_tasks_run_where_swift_is_and_hear_of_the_end(services: dict[str, dict[str, Any]]) -> None:
     by_image = {name: service["image"] for name, service in our_services(services).items()}
-    assert {name for name, image in by_image.items() if image == "medllm-ops/trainer:local"} == {"scheduler", "trainer"}
+    assert {name for name, image in by_image.items() if image == "medllm-ops/trainer:local"} == {"worker", "trainer"}
     for name, service in our_services(services).items():
         kind = "trainer" if "trainer" in service["image"] else "airflow"
         assert service["build"]["dockerfile"] == f"docker/{kind}.Dockerfile", name
-    assert services["scheduler"]["environment"]["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
-    # tini tells the whole group: those who wait for jobs are processes of the scheduler.
-    assert services["scheduler"]["environment"]["TINI_KILL_PROCESS_GROUP"] == "1"
-    assert services["scheduler"]["depends_on"]["api-server"] == {"condition": "service_healthy"}
-    # In the trainer the group is the trainer alone; a job ends with its container, and waits again.
-    assert "TINI_KILL_PROCESS_GROUP" not in services["trainer"]["environment"]
+    # tini tells the whole group: those who wait for jobs are processes of the worker. In the trainer the group is the
+    # trainer alone; a job ends with its container, and waits again.
+    told = {name for name, service in services.items() if "TINI_KILL_PROCESS_GROUP" in service["environment"]}
+    assert told == {"worker"}
+    assert services["worker"]["environment"]["TINI_KILL_PROCESS_GROUP"] == "1"
+
+
+def test_who_hands_tasks_out_and_who_takes_them_know_the_broker_and_no_other(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    environments = {name: service["environment"] for name, service in our_services(services).items()}
+    airflow = {name: environment for name, environment in environments.items() if name != "trainer"}
+    assert {environment["AIRFLOW__CORE__EXECUTOR"] for environment in airflow.values()} == {"CeleryExecutor"}
+    knows = {name for name, environment in environments.items() if "REDIS_PASSWORD" in str(environment)}
+    assert knows == {"scheduler", "worker"}
+    for name in knows:
+        assert VARIABLE.sub("*", environments[name]["AIRFLOW__CELERY__BROKER_URL"]) == "redis://:*@redis:6379/0"
+        # A task that watches its job for days is not handed out a second time.
+        assert environments[name]["AIRFLOW__CELERY__TASK_ACKS_LATE"] == "False"
+    # As many places as tasks: none waits in the broker while another runs for days.
+    assert environments["worker"]["AIRFLOW__CELERY__WORKER_CONCURRENCY"] == "${AIRFLOW_PARALLELISM:-8}"
+    assert airflow["scheduler"]["AIRFLOW__CORE__PARALLELISM"] == "${AIRFLOW_PARALLELISM:-8}"
+
+
+def test_services_end_in_the_order_in_which_they_need_each_other(services: dict[str, dict[str, Any]]) -> None:
+    # compose stops whoever depends on another before that one.
+    assert services["scheduler"]["depends_on"]["worker"] == {"condition": "service_started"}
+    assert services["worker"]["depends_on"]["api-server"] == {"condition": "service_healthy"}
+    for name in ("scheduler", "worker"):
+        assert services[name]["depends_on"]["redis"] == {"condition": "service_healthy"}
+
+
+def test_no_command_line_holds_a_secret(services: dict[str, dict[str, Any]], secret_names: set[str]) -> None:
+    for name, service in services.items():
+        for words in (service.get("command", []), service.get("healthcheck", {}).get("test", [])):
+            assert not any(secret in str(words) for secret in secret_names), name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+def test_the_broker_wants_its_password_and_does_not_show_it(
+    services: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    service, password = services["redis"], "a-password-of-a-test"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [word.replace("$$", "$") for word in service["command"]]
+    command[-1] = command[-1].replace("redis-server -", f"redis-server - --bind 127.0.0.1 --port {port}")
+    environment = {**os.environ, "REDISCLI_AUTH": password}
+    check = service["healthcheck"]["test"][1:]
+    check[1:1] = ["-p", port]
+    with subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL) as server:
+        try:
+            deadline = time.monotonic() + 30
+            while subprocess.run(check, env=environment, capture_output=True).returncode:
+                assert time.monotonic() < deadline, "not healthy"
+                time.sleep(0.1)
+            for wrong in ("", "another"):
+                refused = subprocess.run(check, env={**environment, "REDISCLI_AUTH": wrong}, capture_output=True)
+                assert refused.returncode, wrong
+            # The shell has become the server: it gets the engine's signals itself.
+            shown = psutil.Process(server.pid).cmdline()
+            assert "redis-server" in shown[0]
+            assert password not in str(shown)
+        finally:
+            server.terminate()
+    assert server.returncode == 0
+    assert not list(tmp_path.iterdir())
 
 
 def test_our_variables_are_read_somewhere(services: dict[str, dict[str, Any]], repository: Path) -> None:
@@ -178,12 +248,17 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 from airflow.cli.cli_parser import get_parser
 from airflow.configuration import conf
+from airflow.jobs import scheduler_job_runner
 
 read = json.loads(sys.argv[1])
 parser = get_parser()
 for line in read["commands"]:
     parser.parse_args(line)
+scheduler = Path(scheduler_job_runner.__file__).read_text()
 for section, option in read["options"]:
+    # Airflow reads this one, and does not describe it.
+    if option == "num_stuck_in_queued_retries" and f'key="{option}"' in scheduler:
+        continue
     assert conf.configuration_description.get(section, {}).get("options", {}).get(option), f"no [{section}] {option}"
 sys.path.insert(0, read["plugins"])
 for path in [*sorted(Path(read["dags"]).glob("*.py")), Path(read["plugins"]) / "medllm_plugin.py"]:
@@ -206,7 +281,7 @@ def test_airflow_takes_each_command_line_and_option_and_needs_no_torch(
             if variable.startswith("AIRFLOW__"):
                 _, section, option = variable.lower().split("__")
                 options.add((section, option))
-    assert len(lines) == 5
+    assert len(lines) == 6
     request = {
         "commands": lines,
         "options": sorted(options),
@@ -218,7 +293,7 @@ def test_airflow_takes_each_command_line_and_option_and_needs_no_torch(
         [sys.executable, "-c", WITHOUT_TORCH, json.dumps(request)], capture_output=True, text=True, env=environment
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.splitlines()[-1] == "read 5"
+    assert done.stdout.splitlines()[-1] == "read 6"
 
 
 def test_the_trainer_of_the_file_starts_and_its_health_is_seen(

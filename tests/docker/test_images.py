@@ -89,8 +89,8 @@ def test_the_lock_has_all_that_an_image_installs(
         assert not packages & HEAVY
     else:
         assert packages >= HEAVY
-    # The driver that the compose file's database needs, for both of Airflow's engines.
-    assert packages >= {"psycopg2-binary", "asyncpg"}
+    # The driver that the compose file's database needs, for both of Airflow's engines, and what its broker needs.
+    assert packages >= {"psycopg2-binary", "asyncpg", "apache-airflow-providers-celery", "celery", "redis"}
 
 
 def test_both_images_have_one_interpreter_and_one_layout(images: dict[str, Any], project: dict[str, Any]) -> None:
@@ -119,3 +119,10 @@ def test_what_an_image_copies_is_there_and_reaches_the_engine(
     assert {"plugins", "dags", "include"} <= set(images[name].copied)
     # No state, no secret, no history.
     assert not any(fnmatch.fnmatch(secret, rule) for secret in (".env", "var", ".git", ".venv") for rule in allowed)
+
+
+def test_the_executor_of_the_compose_file_can_be_imported() -> None:
+    # The provider allows a Celery that it does not work with.
+    from airflow.providers.celery.executors import celery_executor_utils
+
+    assert celery_executor_utils.app.tasks["execute_workload"]

@@ -124,3 +124,12 @@ def test_an_example_that_holds_a_secret_is_refused(repository: Path) -> None:
     example = (repository / ".env.example").read_text(encoding="utf-8")
     with pytest.raises(ValueError, match="POSTGRES_PASSWORD"):
         filled(example.replace("POSTGRES_PASSWORD=", "POSTGRES_PASSWORD=airflow"))
+
+
+def test_a_worker_whose_broker_is_away_is_ill_and_the_password_is_not_shown(repository: Path) -> None:
+    environment = {**os.environ, "AIRFLOW__CELERY__BROKER_URL": "redis://:a-password-of-a-test@127.0.0.1:1/0"}
+    command = [sys.executable, str(repository / "docker/healthy.py"), "worker"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=15)
+    assert done.returncode == 1
+    assert "the broker does not answer" in done.stderr
+    assert "a-password-of-a-test" not in done.stdout + done.stderr

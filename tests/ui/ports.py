@@ -7,15 +7,15 @@ import random
 import socket
 
 
-def free_ports() -> int:
-    """The first of three ports in a row that nobody listens on.
+def free_ports(count: int = 3) -> int:
+    """The first of some ports in a row that nobody listens on.
 
     By chance: another Airflow that is still starting does not listen yet.
     """
     for _ in range(100):
         port = random.randrange(20_000, 29_000, 10)
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            for offset in range(3):
+            for offset in range(count):
                 stack.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
             return port
-    raise AssertionError("no three free ports in a row")
+    raise AssertionError("no free ports in a row")

@@ -9,91 +9,31 @@ import contextlib
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
 import psutil
 import pytest
 
 from medllm_ops.compute.job import Job
 from medllm_ops.compute.kubernetes.manifests import name_of
-from medllm_ops.compute.lease import Leases
 from medllm_ops.compute.processes import ProcessIdentity, end_job
 from medllm_ops.compute.spool import Spool
-from medllm_ops.ui.standalone import Login, airflow_standalone
+from medllm_ops.ui.standalone import airflow_standalone
 from servers.cluster import ClusterServer
 from servers.cluster_login import make_cluster, write_settings
 from ui.ports import free_ports
+from ui.sleeping_runs import TASK, SleepingRuns, wait_for
 
 pytestmark = pytest.mark.slow
 
-WAIT_SECONDS = 120.0
-TASK = "dags/sleeping/dagRuns/{run}/taskInstances/sleep"
-
-
-def wait_for(what: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.2)
-    return found
-
 
 @dataclass
-class Airflow:
-    """A running Airflow, asked through its public API."""
+class Airflow(SleepingRuns):
+    """Airflow as `make up` starts it, with LocalExecutor."""
 
-    login: Login
-    home: Path
     cluster: ClusterServer
-
-    def ask(self, method: str, path: str, **body: Any) -> Any:
-        token = httpx.post(
-            f"{self.login.url}/auth/token", json={"username": self.login.user, "password": self.login.password}
-        ).json()["access_token"]
-        answer = httpx.request(
-            method,
-            f"{self.login.url}/api/v2/{path}",
-            json=body or None,
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=60,
-        )
-        assert answer.is_success, answer.text
-        return answer.json() if answer.content else None
-
-    def state(self, run: str) -> str:
-        return str(self.ask("GET", TASK.format(run=run))["state"])
-
-    def job(self, run: str) -> Path:
-        return self.home / "jobs" / run / "job"
-
-    def runs(self, run: str) -> list[list[ProcessIdentity]]:
-        path = self.job(run) / "runs.txt"
-        if not path.is_file():
-            return []
-        return [[self._identity(int(pid)) for pid in line.split()] for line in path.read_text().splitlines()]
-
-    def _identity(self, pid: int) -> ProcessIdentity:
-        try:
-            return ProcessIdentity.of(pid)
-        except psutil.NoSuchProcess:
-            return ProcessIdentity(pid, -1)
-
-    def start(self, run: str) -> list[ProcessIdentity]:
-        """Start a run, and return the job's processes once they are there."""
-        self.ask("POST", "dags/sleeping/dagRuns", dag_run_id=run, logical_date=None)
-        wait_for(lambda: self.runs(run))
-        wait_for(lambda: self.state(run) == "running")
-        # The task has noted the job, and watches.
-        time.sleep(2)
-        return self.runs(run)[0]
-
-    def let_end(self, run: str) -> None:
-        (self.job(run) / "end").touch()
 
     def standalone(self) -> psutil.Process:
         """The process that has started all of this Airflow."""
@@ -130,16 +70,18 @@ class Airflow:
         return found
 
 
-@pytest.fixture(scope="module", params=["local", "kubernetes"])
-def start_airflow(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, repository: Path
-) -> Iterator[Callable[[], Any]]:
-    home = tmp_path_factory.mktemp("whose")
+Start = Callable[[], contextlib.AbstractContextManager[Airflow]]
+
+
+@contextlib.contextmanager
+def home_for(where: str, factory: pytest.TempPathFactory, repository: Path) -> Iterator[Start]:
+    """A home of its own, in which Airflow may be started again and again."""
+    home = factory.mktemp("whose")
     (home / "dags").mkdir()
     shutil.copy(Path(__file__).with_name("sleeping_dag.py"), home / "dags")
     with pytest.MonkeyPatch.context() as patch, make_cluster(home, gpus=8) as cluster:
-        patch.setenv("TEST_WHERE", request.param)
-        patch.setenv("MEDLLM_KUBERNETES", str(write_settings(tmp_path_factory.mktemp("cluster"), cluster, home)))
+        patch.setenv("TEST_WHERE", where)
+        patch.setenv("MEDLLM_KUBERNETES", str(write_settings(factory.mktemp("cluster"), cluster, home)))
         patch.setenv("MEDLLM_HOME", str(home))
         patch.setenv("MEDLLM_SLOTS", "8")
         patch.setenv("AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT", "20")
@@ -149,7 +91,7 @@ def start_airflow(
         def start() -> Iterator[Airflow]:
             with airflow_standalone(home / "airflow", free_ports(), home / "dags", repository / "plugins") as login:
                 airflow = Airflow(login, home, cluster)
-                wait_for(lambda: has_dag(airflow))
+                wait_for(airflow.has_dag)
                 yield airflow
 
         try:
@@ -159,30 +101,27 @@ def start_airflow(
                 end_job(entry.id, grace_seconds=1)
 
 
-def has_dag(airflow: Airflow) -> bool:
-    try:
-        return bool(airflow.ask("GET", "dags/sleeping"))
-    except (AssertionError, httpx.TransportError):
-        return False
+@pytest.fixture(scope="module", params=["local", "kubernetes"])
+def where(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def airflow(start_airflow: Callable[[], Any]) -> Iterator[Airflow]:
-    with start_airflow() as airflow:
+def airflow(where: str, tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[Airflow]:
+    with home_for(where, tmp_path_factory, repository) as start, start() as airflow:
         yield airflow
 
 
+@pytest.fixture
+def start_airflow(where: str, tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[Start]:
+    with home_for(where, tmp_path_factory, repository) as start:
+        yield start
+
+
 def assert_ended(airflow: Airflow, run: str, processes: list[ProcessIdentity]) -> None:
-    """Nothing of the job lives, its lease is given back, and its result says that it was stopped."""
-    wait_for(lambda: not any(process.alive() for process in processes))
-    job = Job.read(airflow.job(run))
-    wait_for(job.result)
-    result = job.result()
-    assert result
-    assert result.stopped
-    leases = Leases(airflow.home / "trainer" / "leases")
-    wait_for(lambda: job.id not in [lease.job for lease in leases.held().values()])
-    wait_for(lambda: name_of(job.id) not in airflow.cluster.pods)
+    """See ``wait_ended``; and no pod of the job is left."""
+    airflow.wait_ended(run, processes)
+    wait_for(lambda: name_of(Job.read(airflow.job(run)).id) not in airflow.cluster.pods)
 
 
 def test_marked_as_failed(airflow: Airflow) -> None:
@@ -200,31 +139,15 @@ def test_marked_as_a_success(airflow: Airflow) -> None:
 
 
 def test_cleared_while_it_runs(airflow: Airflow) -> None:
-    processes = airflow.start("cleared")
-    clear(airflow, "cleared")
-    wait_for(lambda: len(airflow.runs("cleared")) == 2)
-    assert not any(process.alive() for process in processes)
-    airflow.let_end("cleared")
-    wait_for(lambda: airflow.state("cleared") == "success")
-
-
-def clear(airflow: Airflow, run: str) -> None:
-    body = {"dag_run_id": run, "task_ids": ["sleep"], "dry_run": False, "only_failed": False}
-    airflow.ask("POST", "dags/sleeping/clearTaskInstances", **body)
+    airflow.clear_while_it_runs("cleared")
 
 
 def test_its_run_was_deleted(airflow: Airflow) -> None:
     processes = airflow.start("deleted")
     job = Job.read(airflow.job("deleted"))
-    delete(airflow, "deleted")
+    airflow.delete("deleted")
     wait_for(lambda: not any(process.alive() for process in processes))
     wait_for(job.result)
-
-
-def delete(airflow: Airflow, run: str) -> None:
-    """As a user does it: Airflow refuses to delete a run that is not over."""
-    airflow.ask("PATCH", f"dags/sleeping/dagRuns/{run}", state="failed")
-    airflow.ask("DELETE", f"dags/sleeping/dagRuns/{run}")
 
 
 def test_a_worker_that_is_asked_to_stop_leaves_the_job_and_uses_up_no_retry(airflow: Airflow) -> None:
@@ -268,11 +191,11 @@ def test_marked_as_failed_while_no_worker_watches(airflow: Airflow) -> None:
 def test_its_run_was_deleted_while_no_worker_watched(airflow: Airflow) -> None:
     processes = airflow.start("deleted-alone")
     kill_workers(airflow)
-    delete(airflow, "deleted-alone")
+    airflow.delete("deleted-alone")
     wait_for(lambda: not any(process.alive() for process in processes))
 
 
-def test_an_airflow_that_is_restarted_finds_the_job(start_airflow: Callable[[], Any]) -> None:
+def test_an_airflow_that_is_restarted_finds_the_job(start_airflow: Start) -> None:
     with start_airflow() as airflow:
         processes = airflow.start("restarted")
     assert all(process.alive() for process in processes)
@@ -284,9 +207,7 @@ def test_an_airflow_that_is_restarted_finds_the_job(start_airflow: Callable[[], 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-def test_a_scheduler_that_is_ended_leaves_the_job_to_the_next(
-    start_airflow: Callable[[], Any], number: signal.Signals
-) -> None:
+def test_a_scheduler_that_is_ended_leaves_the_job_to_the_next(start_airflow: Start, number: signal.Signals) -> None:
     run = f"scheduler-{number.name}"
     with start_airflow() as airflow:
         processes = airflow.start(run)
