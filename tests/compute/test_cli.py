@@ -15,6 +15,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from medllm_ops.compute import cli
+from medllm_ops.compute.gpus import Slot
 from medllm_ops.compute.job import Job
 from medllm_ops.compute.local import LocalPlace
 from medllm_ops.compute.processes import ProcessIdentity, marked_processes
@@ -143,3 +144,12 @@ def test_the_slots_show_who_holds_them(
     (directory / "end").touch()
     place.run(job)
     assert json.loads(invoke("gpu", "--json").stdout)[0]["job"] is None
+
+
+def test_a_gpu_that_a_stranger_uses_is_not_called_free(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.gpus, "find_slots", lambda: [Slot("gpu-0", "GPU-a", "A100", 81920, 5000)])
+    monkeypatch.setattr(cli.gpus, "holders", lambda: {"GPU-a": ["pid 7 (python, 4900 MiB)"]})
+    told = invoke("gpu").stdout
+    assert "no job of ours" in told
+    assert "pid 7 (python, 4900 MiB)" in told
+    assert "free" not in told

@@ -123,6 +123,14 @@ def test_conversion_returns_its_ledger(tmp_path: Path) -> None:
     assert (result["in"], result["out"], result["dropped"]) == (2, 1, {"not JSON": 1})
 
 
+def test_conversion_takes_one_path_as_it_is_rendered(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"instruction": "q", "output": "a"}\n', encoding="utf-8")
+    arguments = {"source": "alpaca", "files": str(path), "output_dir": str(tmp_path / "out"), "sample": "0"}
+    assert set(DatasetConvertOperator.template_fields) == set(arguments)
+    assert DatasetConvertOperator(task_id="t", **arguments).execute({})["out"] == 1
+
+
 def test_a_source_without_a_good_row_fails_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("broken\n", encoding="utf-8")

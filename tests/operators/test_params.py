@@ -18,6 +18,10 @@ def test_every_field_is_told_in_words(name: str) -> None:
     assert param.schema["title"]
     assert param.schema["section"]
     assert param.description
+    # A switch and a choice show what there is; a list's examples would be all that could be chosen.
+    shown = "enum" in param.schema or any(kind in param.schema["type"] for kind in ("boolean", "array"))
+    if not shown and name != "run_name":
+        assert param.schema["examples"]
 
 
 def test_the_forms_defaults_are_valid() -> None:

@@ -129,6 +129,11 @@ def test_two_nodes_train_together(
     job = home / "stages" / "nodes" / "job"
     assert read_json(job / "attempt.json")["env"]["PET_MASTER_ADDR"] == "127.0.0.1"
     assert (job / "nodes" / "1" / "ready.json").is_file()
+    # The rows were made ready once, by the first node alone, and read by the ranks of both.
+    assert (job / "job.log").read_text(encoding="utf-8", errors="replace").count("the rows are ready after") == 1
+    argv = read_json(job / "attempt.json")["argv"]
+    assert argv[argv.index("--cached_dataset") + 1] == str(home / "stages" / "nodes" / "tokenised" / "train")
+    assert "--to_cached_dataset" not in argv
     # Each checkpoint holds the state of both ranks.
     (checkpoint,) = (Path(result["checkpoint"]),)
     assert {path.name for path in checkpoint.glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}

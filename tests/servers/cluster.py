@@ -32,6 +32,9 @@ class ClusterServer(Server):
     """A cluster of one node.
 
     :param rights: a file with a Role; what it does not allow is forbidden.
+
+    While ``quota`` says which one is exceeded, the Job controller makes no pods.
+    While ``queueing``, Jobs are suspended, and lose their pods.
     """
 
     def __init__(self, node: Node, rights: Path) -> None:
@@ -41,6 +44,8 @@ class ClusterServer(Server):
         self.others: dict[tuple[str, str], Manifest] = {}
         self.events: list[Manifest] = []
         self.created: list[str] = []
+        self.quota = ""
+        self.queueing = False
         self._lost_logs = 0
         self._rules = [rule for row in yaml.safe_load_all(rights.read_text()) if row for rule in row.get("rules", [])]
         self._state = threading.RLock()
@@ -195,10 +200,14 @@ class ClusterServer(Server):
         elif pod.phase == "Pending" and not leaving and pod.process is None:
             placed = "nodeName" in pod.manifest["spec"] or self.node.place(pod, list(self.pods.values()))
             warning = self.node.start(pod) if placed else ""
-            if warning and not any(event["involvedObject"]["name"] == pod.name for event in self.events):
+            if warning:
                 reason, _, message = warning.partition(": ")
-                about = {"involvedObject": {"name": pod.name}, "type": "Warning", "lastTimestamp": now()}
-                self.events.append({**about, "reason": reason, "message": message})
+                self._warn(pod.name, reason, message)
+
+    def _warn(self, name: str, reason: str, message: str) -> None:
+        if not any(event["involvedObject"]["name"] == name for event in self.events):
+            about = {"involvedObject": {"name": name}, "type": "Warning", "lastTimestamp": now()}
+            self.events.append({**about, "reason": reason, "message": message})
 
     def _control_job(self, job: Manifest) -> None:
         """What the Job controller does with an Indexed Job whose ``backoffLimit`` is 0."""
@@ -206,11 +215,24 @@ class ClusterServer(Server):
         assert (spec["completionMode"], spec["backoffLimit"]) == ("Indexed", 0)
         status = job.setdefault("status", {})
         pods = self._pods_of(name)
-        if not pods and not status:
+        if self.queueing:
+            # As Kueue does, until there is room.
+            job["spec"]["suspend"] = True
+            status["conditions"] = [{"type": "Suspended", "status": "True", "reason": "JobSuspended"}]
+            for pod in pods:
+                self._delete_pod(pod, None)
+            return
+        if job["spec"].pop("suspend", False):
+            status.clear()
+        if self.quota and not status:
+            self._warn(name, "FailedCreate", f"pods are forbidden: exceeded quota: {self.quota}")
+        elif not pods and not status:
             status["active"] = spec["parallelism"]
             for index in range(spec["completions"]):
                 self._make_pod_of(job, index)
-        if any(pod.phase == "Failed" for pod in pods) and "conditions" not in status:
+        elif (
+            len(pods) < spec["completions"] or any(pod.phase == "Failed" for pod in pods)
+        ) and "conditions" not in status:
             status["conditions"] = [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]
             for pod in pods:
                 if pod.phase in ("Pending", "Running"):

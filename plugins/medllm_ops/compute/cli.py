@@ -23,7 +23,7 @@ from medllm_ops.compute.trainer import run_trainer, waiting_file
 from medllm_ops.errors import MedllmError
 
 job_app = typer.Typer(no_args_is_help=True, help="Jobs: what waits, runs and has ended, with its log and its end.")
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False)
 FOLLOW_SECONDS = 0.5
 
 Id = Annotated[str, typer.Argument(help="The job's id, or how it begins.", show_default=False)]
@@ -151,7 +151,8 @@ def gpu(json: AsJson = False) -> None:
         table.add_column(heading, overflow="fold")
     for row in rows:
         memory = f"{row['used_mib']} of {row['memory_mib']} MiB" if row["memory_mib"] else ""
-        holder = f"{row['job']} (pid {row['pid']})" if row["job"] else "free"
+        nobody = "no job of ours" if row["processes"] else "free"
+        holder = f"{row['job']} (pid {row['pid']})" if row["job"] else nobody
         processes = ", ".join(row["processes"])
         table.add_row(row["slot"], row["model"] or "", memory, holder, row["since"] or "", processes)
     console.print(table)

@@ -77,12 +77,16 @@ class WatchedPlace(ABC):
         return self.wait(self.submit(job), on_poll)
 
     def wait(self, job: Job, on_poll: Callable[[], Any] | None = None) -> JobResult:
-        """Wait for a job that was submitted; Ctrl-C ends it. See :class:`medllm_ops.compute.job.Place`."""
+        """Wait for a job that was submitted; Ctrl-C ends it. See :class:`medllm_ops.compute.job.Place`.
+
+        :raises JobError: if it failed, was stopped, or was ended for another one in its folder.
+        """
         try:
             result = self._look(job, on_poll)
         except KeyboardInterrupt:
             self.stop(job.directory)
             raise
+        self._check_still_ours(job)
         if on_poll:
             on_poll()
         if result.exit_code == EXIT_LOST:
@@ -90,6 +94,15 @@ class WatchedPlace(ABC):
         if result.exit_code != 0:
             raise job.error(result)
         return result
+
+    def _check_still_ours(self, job: Job) -> None:
+        """What lies in the folder may be another job's, as after a user has cleared the task.
+
+        :raises JobError: if it is: this one was ended for it.
+        """
+        now = Job.find(job.directory)
+        if now is not None and now.id != job.id:
+            raise job.error(_stopped(job))
 
     def submit(self, job: Job) -> Job:
         """Get or create: return the job as it runs, waits or has ended well in its directory.
@@ -109,7 +122,8 @@ class WatchedPlace(ABC):
             job = replace(job, where=self.name)
             result = job.result()
             if result and result.key == job.key and result.exit_code == 0:
-                return job
+                # Another run of the task may have asked for it.
+                return Job.find(job.directory) or job
             self.stop(job.directory)
             end_job(job.id)
             for path in (job.result_file, job.failure_file, job.directory / "supervisor.json"):
@@ -155,4 +169,8 @@ class WatchedPlace(ABC):
 
 def write_stopped(job: Job) -> None:
     """Write down that a job was stopped, where nobody is left who could."""
-    write_json(job.result_file, asdict(JobResult(job.key, -signal.SIGTERM, 0.0, stopped=True)))
+    write_json(job.result_file, asdict(_stopped(job)))
+
+
+def _stopped(job: Job) -> JobResult:
+    return JobResult(job.key, -signal.SIGTERM, 0.0, stopped=True)

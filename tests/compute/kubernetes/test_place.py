@@ -11,8 +11,10 @@ import pytest
 
 from medllm_ops.compute.job import Job, JobError, JobResult
 from medllm_ops.compute.kubernetes import follow, patience
+from medllm_ops.compute.kubernetes.manifests import name_of
 from medllm_ops.compute.kubernetes.place import KubernetesPlace
 from medllm_ops.compute.owner import TaskOwner
+from medllm_ops.compute.watched import write_stopped
 from medllm_ops.errors import MedllmError
 from servers.base import Fault
 from servers.cluster import ClusterServer
@@ -107,6 +109,14 @@ def test_who_comes_back_finds_the_same_pod(server: ClusterServer, make_job: Make
     second = Waiting(make_job(WAITS), owner)
     go(second.job)
     assert second.ended().exit_code == 0
+    assert len(server.created) == 1
+
+
+def test_what_has_ended_well_is_the_result_of_another_run_of_its_task_too(
+    server: ClusterServer, make_job: Make
+) -> None:
+    for run in ("one", "two"):
+        assert Waiting(make_job("pass"), TaskOwner("d", run, "t", -1, 1)).ended().exit_code == 0
     assert len(server.created) == 1
 
 
@@ -242,6 +252,64 @@ def test_what_keeps_a_pod_from_starting_is_told(
     assert not (waiting.job.directory / "waiting.txt").exists()
 
 
+def test_a_job_that_ends_before_its_pod_is_looked_at_again_waits_for_nothing_any_more(
+    server: ClusterServer, make_job: Make, wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = Waiting(make_job(WAITS, "holder", gpus=1))
+    server.wait_for("Running")
+    monkeypatch.setattr(patience, "ASK_SECONDS", 3600.0)
+    waiting = Waiting(make_job("pass", gpus=1))
+    wait_until((waiting.job.directory / "waiting.txt").exists)
+    go(holder.job)
+    assert waiting.ended().exit_code == 0
+    assert not (waiting.job.directory / "waiting.txt").exists()
+
+
+def test_the_pods_of_several_nodes_are_waited_for_and_not_taken_for_deleted(
+    server: ClusterServer, make_job: Make, caplog: pytest.LogCaptureFixture, wait_until: Callable[..., None]
+) -> None:
+    caplog.set_level(logging.INFO)
+    server.quota = "gpus=2"
+    waiting = Waiting(make_job("pass", nodes=2))
+    wait_until(lambda: "2 of 2 pods to be made; FailedCreate: pods are forbidden: exceeded quota" in caplog.text)
+    server.quota = ""
+    assert waiting.ended().exit_code == 0
+    assert [name.partition("/")[0] for name in server.created] == ["services", "jobs"]
+    assert (server.pods, server.others) == ({}, {})
+
+
+def test_a_job_that_a_queue_suspends_waits_and_goes_on_when_it_was_put_back(
+    server: ClusterServer, make_job: Make, caplog: pytest.LogCaptureFixture, wait_until: Callable[..., None]
+) -> None:
+    caplog.set_level(logging.INFO)
+    server.queueing = True
+    waiting = Waiting(make_job(WAITS, nodes=2))
+    wait_until(lambda: "its Job is suspended: it waits in a queue of the cluster" in caplog.text)
+    server.queueing = False
+    server.wait_for("Running", prefix=f"{name_of(waiting.job.id)}-0")
+    wait_until(lambda: waiting.job.supervisor() is not None)
+    server.queueing = True
+    wait_until(
+        lambda: "the cluster suspended its Job, and took its pods away; it goes on in another pod" in caplog.text
+    )
+    server.queueing = False
+    go(waiting.job)
+    assert waiting.ended().exit_code == 0
+    assert [name.partition("/")[0] for name in server.created] == ["services", "jobs"] * 2
+
+
+def test_several_nodes_go_on_after_somebody_has_deleted_their_pods(
+    server: ClusterServer, make_job: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    waiting = Waiting(make_job(WAITS, nodes=2))
+    server.wait_for("Running", prefix=f"{name_of(waiting.job.id)}-0")
+    for pod in list(server.pods.values()):
+        server.drain(pod)
+    go(waiting.job)
+    assert waiting.ended().exit_code == 0
+    assert "its pod was deleted; it goes on in another pod" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -291,6 +359,15 @@ def test_stopping_a_pod_that_waits_for_a_node_leaves_nothing(server: ClusterServ
     assert server.pods == {}
 
 
+def test_a_pod_that_was_made_after_its_job_was_stopped_goes_too(server: ClusterServer, make_job: Make) -> None:
+    waiting = Waiting(make_job("pass", gpus=8))
+    server.wait_for("Pending")
+    write_stopped(waiting.job)
+    with pytest.raises(JobError, match=r"it was stopped"):
+        waiting.ended()
+    assert server.pods == {}
+
+
 def test_a_job_is_stopped_through_the_volume_where_the_cluster_is_out_of_reach(
     server: ClusterServer, make_job: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -310,6 +387,34 @@ def test_a_cleared_task_gets_a_pod_of_its_own(server: ClusterServer, make_job: M
     assert second.ended().exit_code == 0
     with pytest.raises(JobError, match=r"stopped|without a result"):
         first.ended()
+    assert len(server.created) == 2
+    assert server.pods == {}
+
+
+@pytest.mark.parametrize("code", [WAITS, "pass"], ids=["running", "ended"])
+def test_who_looks_again_after_its_task_was_cleared_starts_nothing_and_takes_no_result_of_another(
+    server: ClusterServer, make_job: Make, code: str
+) -> None:
+    first = Waiting(make_job(WAITS), TaskOwner("d", "r", "t", -1, 1))
+    server.wait_for("Running")
+    away, back = threading.Event(), threading.Event()
+
+    def be_away() -> None:
+        away.set()
+        back.wait(60)
+
+    first.place.watch = be_away
+    assert away.wait(60)
+    second = Waiting(make_job(code), TaskOwner("d", "r", "t", -1, 3))
+    if code == WAITS:
+        server.wait_for("Running")
+    else:
+        assert second.ended().exit_code == 0
+    back.set()
+    with pytest.raises(JobError, match="stopped"):
+        first.ended()
+    go(second.job)
+    assert second.ended().exit_code == 0
     assert len(server.created) == 2
     assert server.pods == {}
 

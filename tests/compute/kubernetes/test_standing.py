@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from medllm_ops.compute.kubernetes.standing import Standing, standing_of
+from medllm_ops.compute.kubernetes.standing import Standing, standing_of, suspended
 
 
 def pod(phase: str, node: str | None = "n", **status: Any) -> dict[str, Any]:
@@ -66,3 +66,12 @@ def test_all_pods_must_run_and_one_that_fails_ends_all() -> None:
     assert standing_of([pod("Running"), pod("Failed")], 2).state == "ended"
     assert standing_of([pod("Succeeded"), pod("Running")], 2).state == "running"
     assert standing_of([pod("Succeeded"), pod("Succeeded")], 2).state == "ended"
+
+
+def test_a_suspended_job_waits_unless_it_had_begun() -> None:
+    assert suspended(started=False).state == "unplaced"
+    assert (suspended(started=True).state, suspended(started=True).taken_away) == ("gone", True)
+
+
+def test_pods_that_are_still_to_be_made_are_not_missing() -> None:
+    assert standing_of([], 2, being_made=True) == Standing("starting", "waits for 2 of 2 pods to be made")

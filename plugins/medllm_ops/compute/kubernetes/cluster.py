@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -17,6 +17,8 @@ from medllm_ops.compute.kubernetes.settings import ClusterSettings
 from medllm_ops.errors import MedllmError
 
 log = logging.getLogger(__name__)
+
+JobState = Literal["gone", "making", "suspended"]
 
 ATTEMPTS = 5
 LONGEST_WAIT_SECONDS = 10.0
@@ -88,6 +90,20 @@ class Cluster:
         found = self._call("list pods", self._core.list_namespaced_pod, self.namespace, label_selector=selector)
         return list(found["items"])
 
+    def job_state(self, name: str) -> JobState:
+        """What is to be expected of a Job without pods: they come a while after it, unless it is over."""
+        try:
+            found = self._call(f"read the Job {name}", self._batch.read_namespaced_job, name, self.namespace)
+        except ClusterError as error:
+            if error.status == 404:
+                return "gone"
+            raise
+        true = {row["type"] for row in found.get("status", {}).get("conditions") or [] if row["status"] == "True"}
+        if true & {"Complete", "Failed"} or "deletionTimestamp" in found["metadata"]:
+            return "gone"
+        # A queue such as Kueue's lets it wait like that, and puts it back there when others come first.
+        return "suspended" if "Suspended" in true or found["spec"].get("suspend") else "making"
+
     def delete(self, name: str) -> None:
         """Delete all that belongs to a job; what is not there is deleted. Pods get SIGTERM, and end in their time."""
         pods = self.pods(name)
@@ -100,9 +116,9 @@ class Cluster:
             own = pod["metadata"]["name"]
             self._delete(f"delete the pod {own}", self._core.delete_namespaced_pod, own)
 
-    def last_warning(self, pod: str) -> str:
-        """What the cluster last complained about a pod; empty if nothing."""
-        selector = f"involvedObject.name={pod},type=Warning"
+    def last_warning(self, name: str) -> str:
+        """What the cluster last complained about a pod or a Job; empty if nothing."""
+        selector = f"involvedObject.name={name},type=Warning"
         found = self._call("list events", self._core.list_namespaced_event, self.namespace, field_selector=selector)
         events = sorted(found["items"], key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
         return f"{events[-1]['reason']}: {events[-1]['message']}" if events else ""

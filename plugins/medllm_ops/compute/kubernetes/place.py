@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from filelock import FileLock
+
 from medllm_ops.compute.job import Job, JobError, JobResult
 from medllm_ops.compute.kubernetes.cluster import Cluster, ClusterError, connect
 from medllm_ops.compute.kubernetes.follow import LogFollower
 from medllm_ops.compute.kubernetes.manifests import Manifest, name_of, pod_of, several_of
 from medllm_ops.compute.kubernetes.patience import Patience, silent_seconds
 from medllm_ops.compute.kubernetes.settings import ClusterSettings, read_settings
-from medllm_ops.compute.kubernetes.standing import Standing, standing_of
+from medllm_ops.compute.kubernetes.standing import Standing, standing_of, suspended
 from medllm_ops.compute.owner import TaskOwner
 from medllm_ops.compute.spool import Entry
 from medllm_ops.compute.trainer import tell_waiting
@@ -125,12 +127,21 @@ class KubernetesPlace(WatchedPlace):
 
     def _lives(self, job: Job, entry: Entry) -> bool:
         try:
-            pods = self.cluster.pods(name_of(job.id))
+            standing, _ = self._standing(job)
         except ClusterError as error:
             if error.passes and silent_seconds(job) < FRESH_SECONDS:
                 return True
             raise
-        return standing_of(pods, job.nodes).state not in ("ended", "gone")
+        return standing.state not in ("ended", "gone")
+
+    def _standing(self, job: Job) -> tuple[Standing, list[Manifest]]:
+        """Where a job stands, and its pods."""
+        name = name_of(job.id)
+        pods = self.cluster.pods(name)
+        state = self.cluster.job_state(name) if job.nodes > 1 and not pods else "gone"
+        if state == "suspended":
+            return suspended(started=job.supervisor() is not None), pods
+        return standing_of(pods, job.nodes, being_made=state == "making"), pods
 
     def _look(self, job: Job, on_poll: Callable[[], Any] | None) -> JobResult:
         patience = Patience(job, self.settings)
@@ -163,10 +174,9 @@ class KubernetesPlace(WatchedPlace):
         :raises JobError: if nothing is to be expected of them any more.
         """
         try:
-            pods = self.cluster.pods(name_of(job.id))
-            standing = standing_of(pods, job.nodes)
-            if standing.state == "starting" and pods:
-                standing = self._with_warning(standing, pods)
+            standing, pods = self._standing(job)
+            if standing.state == "starting":
+                standing = self._with_warning(standing, job, pods)
         except ClusterError as error:
             if not error.passes:
                 raise JobError(f"job {job.id}: {error}", "lost") from error
@@ -178,24 +188,30 @@ class KubernetesPlace(WatchedPlace):
         end = patience.judge(standing)
         if end is None:
             return
-        if job.result():  # it has come meanwhile
-            return
-        if self.spool.stop_file(job.id).exists():
-            self._write_end(job)
-            return
-        if standing.taken_away and patience.replace():
-            log.warning("job %s: %s; it goes on in another pod", job.id, standing.reason)
-            self._clear(job)
-            self._start(job)
-            return
+        # Who ends a job for another one in its folder holds this lock.
+        with FileLock(job.directory / ".lock"):
+            self._check_still_ours(job)
+            # In this order: who ends it writes the result down before the wish goes.
+            if self.spool.stop_file(job.id).exists():
+                self._write_end(job)
+                return
+            if job.result():
+                return
+            if standing.taken_away and patience.replace():
+                log.warning("job %s: %s; it goes on in another pod", job.id, standing.reason)
+                self._clear(job)
+                # It has not begun again yet.
+                (job.directory / "supervisor.json").unlink(missing_ok=True)
+                self._start(job)
+                return
         tail = self._tail(pods)
         self._give_up(job)
         raise JobError(f"job {job.id}: {end.reason}; log {job.log}{tail}", end.cause, retry=end.retry)
 
-    def _with_warning(self, standing: Standing, pods: list[Manifest]) -> Standing:
-        """Some reasons, such as a volume that cannot be mounted, are told by events alone."""
+    def _with_warning(self, standing: Standing, job: Job, pods: list[Manifest]) -> Standing:
+        """Some reasons, such as a volume that cannot be mounted or a quota, are told by events alone."""
         pending = [pod for pod in pods if pod.get("status", {}).get("phase", "Pending") == "Pending"]
-        warning = self.cluster.last_warning(pending[0]["metadata"]["name"]) if pending else ""
+        warning = self.cluster.last_warning(pending[0]["metadata"]["name"] if pending else name_of(job.id))
         return Standing(standing.state, f"{standing.reason}; {warning}") if warning else standing
 
     def _tail(self, pods: list[Manifest]) -> str:
@@ -217,10 +233,12 @@ class KubernetesPlace(WatchedPlace):
             self.spool.finish(job.id, name_of(job.id))
 
     def _settle(self, job: Job, result: JobResult) -> None:
-        """Remove the pods of a job that has ended well; another one's stay, to be looked at, until it is repeated."""
+        """Remove the pods of a job that has ended well or was stopped; a failed one's stay, to be looked at."""
         self.spool.finish(job.id, name_of(job.id))
+        # It may have ended sooner than its pod was looked at again.
+        tell_waiting(job.directory, None)
         try:
-            if result.exit_code == 0 or job.nodes > 1:
+            if result.exit_code == 0 or result.stopped or job.nodes > 1:
                 self._clear(job)
         except MedllmError as error:
             log.warning("job %s has ended, and its pod is left: %s", job.id, error)

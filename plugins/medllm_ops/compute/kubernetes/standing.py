@@ -28,9 +28,12 @@ class Standing:
     out_of_memory: bool = False
 
 
-def standing_of(pods: Sequence[Manifest], count: int) -> Standing:
-    """Judge the pods of a job that needs ``count`` of them."""
-    if not pods:
+def standing_of(pods: Sequence[Manifest], count: int, being_made: bool = False) -> Standing:
+    """Judge the pods of a job that needs ``count`` of them.
+
+    :param being_made: something in the cluster is still to make them: none is missing yet.
+    """
+    if not pods and not being_made:
         return Standing("gone", "its pod was deleted", taken_away=True)
     phases = [pod.get("status", {}).get("phase", "Pending") for pod in pods]
     for pod, phase in zip(pods, phases, strict=True):
@@ -46,6 +49,16 @@ def standing_of(pods: Sequence[Manifest], count: int) -> Standing:
     if "Unknown" in phases:
         return Standing("running", "its node does not answer")
     return Standing("running")
+
+
+def suspended(started: bool) -> Standing:
+    """Judge a Job that the cluster has suspended, and that has no pods therefore.
+
+    :param started: whether it had begun.
+    """
+    if started:
+        return Standing("gone", "the cluster suspended its Job, and took its pods away", taken_away=True)
+    return Standing("unplaced", "its Job is suspended: it waits in a queue of the cluster")
 
 
 def _failed(pod: Manifest) -> Standing:
