@@ -3,22 +3,30 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medllm_ops import files
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import (
+    code_hash,
     count_lines,
     file_hash,
     link_to,
     make_once,
+    md5_of,
     read_json_lines,
+    sha256_of,
     text_hash,
     whole_directory,
+    work_beside,
     write_json,
     write_json_lines,
     write_whole,
@@ -84,6 +92,20 @@ def test_a_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"file": b"new"}
 
 
+def test_two_threads_may_write_one_file_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    both = threading.Barrier(2, timeout=60)
+
+    def write(content: bytes) -> None:
+        with write_whole(path) as file:
+            file.write(content)
+            both.wait()
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(write, [b"one", b"two"]))
+    assert list(contents(tmp_path).values()) in ([b"one"], [b"two"])
+
+
 def test_nothing_half_stays_when_a_file_may_not_grow(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     assert run_python(FULL_DISK, path) == errno.EFBIG
@@ -98,10 +120,12 @@ def test_nothing_half_stays_when_the_disk_is_full(tmp_path: Path, monkeypatch: p
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left on device: '.*/file'"):
         write_json(tmp_path / "file", {"a": 1})
     with pytest.raises(OSError, match="No space left"):
         make_once(tmp_path / "folder", "inputs", lambda folder: write_json(folder / "file", 1))
+    with pytest.raises(OSError, match=r"No space left on device: '.*/folder'"):
+        make_once(tmp_path / "folder", "inputs", lambda _folder: full(0))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -141,6 +165,21 @@ def test_a_retry_after_a_kill_gives_the_same_bytes_and_leaves_nothing_beside(
     assert run_python(KILLED, out, "never") == 0
     assert contents(out.parent) == contents(tmp_path / "undisturbed")
     assert [path.name for path in out.parent.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("first", [whole_directory, work_beside])
+def test_two_at_once_are_an_error_of_the_second_and_the_first_goes_on(
+    tmp_path: Path, first: Callable[[Path], AbstractContextManager[Path]]
+) -> None:
+    out = tmp_path / "out"
+    with first(out) as folder:
+        (folder / "file").write_bytes(b"first")
+        with pytest.raises(MedllmError, match=f"{out} is being made by process {os.getpid()}: wait"), first(out):
+            pass
+        assert (folder / "file").read_bytes() == b"first"
+    with first(out):
+        pass
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_an_old_directory_that_a_killed_writer_had_moved_away_is_cleared(tmp_path: Path) -> None:
@@ -228,6 +267,12 @@ def test_hashes_stay_the_same_for_ever(tmp_path: Path) -> None:
     assert text_hash("\ud800") != text_hash("?")  # what a broken file brings must not stop a run
 
 
+def test_the_sums_that_publishers_give(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")  # RFC 1321, appendix A.5; FIPS 180-2, appendix B.1
+    assert md5_of(tmp_path / "file") == "900150983cd24fb0d6963f7d28e17f72"
+    assert sha256_of(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
 def test_a_link_changes_its_target_and_is_never_written_over_something_else(tmp_path: Path) -> None:
     link = tmp_path / "latest"
     for target in ("1", "2"):
@@ -238,3 +283,16 @@ def test_a_link_changes_its_target_and_is_never_written_over_something_else(tmp_
     with pytest.raises(MedllmError, match="must be a link"):
         link_to(link, Path("3"))
     assert link.is_dir()
+
+
+@pytest.mark.parametrize(("name", "counts"), [("rule.py", True), ("words/names.txt", True), ("rule.pyc", False)])
+def test_the_lists_of_words_are_part_of_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, counts: bool
+) -> None:
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "files.py"))
+    path = tmp_path / "curation" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("one")
+    before = code_hash.__wrapped__("curation")
+    path.write_text("two")
+    assert (code_hash.__wrapped__("curation") != before) is counts

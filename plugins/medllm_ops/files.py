@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import glob
+import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -20,8 +24,23 @@ from medllm_ops.errors import MedllmError
 _JSON_LINE = orjson.OPT_APPEND_NEWLINE
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Have the error of a full disk name what was being written: the system names no file where a write fails."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _beside(path: Path, ending: str) -> Path:
+    # The kernel's number of this thread, unique on the machine: two threads may write one file at once.
+    return path.with_name(f".{path.name}.{threading.get_native_id()}.{ending}")
 
 
 @contextmanager
@@ -31,9 +50,9 @@ def write_whole(path: Path) -> Iterator[IO[bytes]]:
     The data reach the disk before the name does, so a crash or a full disk leaves the old file or none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = _beside(path)
+    part = _beside(path, "part")
     try:
-        with part.open("wb") as file:
+        with _naming(path), part.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -44,24 +63,23 @@ def write_whole(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
-    """Make a directory beside ``path`` to fill; it replaces ``path`` only when the block ends well."""
+    """Make a directory beside ``path`` to fill; it replaces ``path`` only when the block ends well.
+
+    :raises MedllmError: if another process is at it.
+    """
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     settle_directory(path)
-    part = _beside(path)
-    part.mkdir()
-    try:
+    with _naming(path), _held(_beside(path, "part")) as part:
         yield part
         put_in_place(part, path)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def put_in_place(part: Path, path: Path) -> None:
     """Give a finished directory its name; an older one of that name makes way, and is removed."""
     if path.exists():
         # A directory cannot be renamed over one that has content: move the old one away first.
-        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        old = _beside(path, "old")
         path.rename(old)
         part.rename(path)
         shutil.rmtree(old)
@@ -79,27 +97,66 @@ def settle_directory(path: Path) -> None:
 
 @contextmanager
 def work_beside(path: Path) -> Iterator[Path]:
-    """A folder beside ``path`` for what is needed until the block ends; one that a killed process left is removed."""
+    """A folder beside ``path`` for what is needed until the block ends; one that a killed process left is removed.
+
+    :raises MedllmError: if another process is at ``path``.
+    """
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.work"):
-        shutil.rmtree(leftover)
-    work = path.with_name(f".{path.name}.{os.getpid()}.work")
-    work.mkdir()
-    try:
+    _remove_left(path, "work")
+    with _held(_beside(path, "work")) as work:
         yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def remove_parts(path: Path) -> None:
-    """Remove what killed writers of ``path`` left beside it."""
-    name = glob.escape(path.name)
-    for leftover in [*path.parent.glob(f".{name}.*.part"), *path.parent.glob(f".{name}.*.old")]:
-        if leftover.is_dir() and not leftover.is_symlink():
-            shutil.rmtree(leftover)
-        else:
+    """Remove what killed writers of ``path`` left beside it.
+
+    :raises MedllmError: if one of them lives.
+    """
+    _remove_left(path, "part")
+    _remove_left(path, "old")
+
+
+def _remove_left(path: Path, ending: str) -> None:
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.{ending}"):
+        if leftover.is_symlink() or not leftover.is_dir():
             leftover.unlink(missing_ok=True)
+        elif _is_held(leftover):
+            number = leftover.suffixes[-2].removeprefix(".")
+            raise MedllmError(f"{path} is being made by process {number}: wait until it has ended")
+        else:
+            shutil.rmtree(leftover)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[Path]:
+    """Make a folder that is gone when the block ends, and hold it: the kernel lets go of it when this process dies."""
+    folder.mkdir()
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # Some network file systems lock no folders: there, two at once end in an error of one of them.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield folder
+    finally:
+        os.close(descriptor)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_held(folder: Path) -> bool:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:  # its maker has come to its end just now
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def link_to(link: Path, target: Path) -> None:
@@ -111,7 +168,7 @@ def link_to(link: Path, target: Path) -> None:
         raise MedllmError(f"{link} must be a link, but is none: move it away")
     link.parent.mkdir(parents=True, exist_ok=True)
     remove_parts(link)
-    part = _beside(link)
+    part = _beside(link, "part")
     try:
         part.symlink_to(target)
         part.replace(link)
@@ -143,12 +200,12 @@ def make_once(out: Path, inputs: Any, make: Callable[[Path], Any]) -> bool:
 
 @cache
 def code_hash(*places: str) -> str:
-    """A hash of the code that makes data, or of some files and folders of this package."""
+    """A hash of the code that makes data, with its lists of words, or of some files and folders of this package."""
     root = Path(__file__).parent
     files: list[Path] = []
     for place in places or ("records.py", "sources", "curation", "datasets"):
         path = root / place
-        files += [path] if path.is_file() else sorted(path.rglob("*.py"))
+        files += [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.suffix in (".py", ".txt"))
     return text_hash("".join(file_hash(path) for path in files))
 
 
@@ -209,3 +266,15 @@ def file_hash(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def md5_of(path: Path) -> str:
+    """MD5 of a file's bytes, as 32 hexadecimal digits: the sum that publishers give."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

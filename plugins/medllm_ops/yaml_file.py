@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, TypeGuard, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from medllm_ops.errors import MedllmError
+
 MOST_SHOWN = 200
 """Characters of a wrong value."""
+
+# How like a wrong name one of its own section must be, and one of another section.
+_HERE: Final = 0.5
+_ELSEWHERE: Final = 0.8
 
 
 class _Loader(yaml.SafeLoader):
@@ -26,10 +32,11 @@ class _Loader(yaml.SafeLoader):
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
             if key.value in seen:
                 raise yaml.composer.ComposerError(None, None, f"the key {key.value} stands there twice", key.start_mark)
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
+            seen.add(key.value)
         return node
 
 
@@ -42,7 +49,7 @@ def read_yaml(path: Path) -> Any:
     """The content of a YAML file.
 
     :raises yaml.YAMLError: if it is none, or a mapping holds a key twice.
-    :raises UnicodeDecodeError: if it is not UTF-8.
+    :raises ValueError: if it is not UTF-8 (UnicodeDecodeError), or a value is not what it looks like, such as a date.
     """
     return read_yaml_text(path.read_text(encoding="utf-8"))
 
@@ -53,6 +60,26 @@ def read_yaml_text(text: str) -> Any:
     :raises yaml.YAMLError: as :func:`read_yaml`.
     """
     return yaml.load(text, Loader=_Loader)
+
+
+def read_setting(item: str, model: type[BaseModel]) -> tuple[str, Any]:
+    """A field of a model, and its value, from ``NAME=VALUE`` as a person types it.
+
+    The value is YAML, but a text is taken as it is: a query such as ``"lung cancer"[title]`` is no YAML, and 7 and
+    2026-10-01 may be names of versions.
+
+    :raises MedllmError: if it is neither.
+    """
+    name, equals, text = item.partition("=")
+    if not equals:
+        raise MedllmError(f"--set {item}: it must be NAME=VALUE")
+    kind = model.model_fields[name].annotation if name in model.model_fields else None
+    if kind is str or (kind == str | None and text not in ("", "null")):
+        return name, text
+    try:
+        return name, read_yaml_text(text)
+    except yaml.YAMLError as error:
+        raise MedllmError(f"--set {item}: the value is not YAML: {' '.join(str(error).split())}") from error
 
 
 def problems_in_words(
@@ -69,15 +96,42 @@ def problems_in_words(
         where = ".".join(filter(None, (prefix, *place)))
         if problem["type"] == "extra_forbidden":
             names = [name for name in _names_at(model, place[:-1]) if name not in hidden]
-            close = difflib.get_close_matches(place[-1], names, n=1, cutoff=0.5)
-            hint = f"; did you mean {close[0]}?" if close else f" (there are {', '.join(names)})"
+            elsewhere = [other for other in _places(model) if other.partition(".")[0] not in hidden]
+            close = _closest(place[-1], names, elsewhere)
+            hint = f"; did you mean {' or '.join(close)}?" if close else f" (there are {', '.join(names)})"
             told.append(f"{where} is unknown{hint}")
         elif problem["type"] == "missing":
             told.append(f"{where} is missing")
         else:
             said = problem["msg"].removeprefix("Value error, ")
-            told.append(": ".join(filter(None, (where, f"{said} (got {_short(problem['input'])})"))))
+            told.append(": ".join(filter(None, (where, f"{said} (got {shortened(problem['input'])})"))))
     return "; ".join(told)
+
+
+def _closest(wrong: str, here: Collection[str], elsewhere: Collection[str]) -> list[str]:
+    """The names most like a wrong one: those of its own section, or, where they are clearly more like it, others."""
+    likeness = {name: _likeness(wrong, name) for name in here}
+    best = max(likeness.values(), default=0)
+    others = {place: _likeness(wrong, place.rpartition(".")[2]) for place in elsewhere}
+    farthest = max(others.values(), default=0)
+    if farthest > best and farthest >= _ELSEWHERE:
+        return [place for place, like in others.items() if like == farthest]
+    return [max(here, key=lambda name: likeness[name])] if best >= _HERE else []
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
+
+
+def _places(model: type[BaseModel], place: str = "") -> Iterator[str]:
+    """The dotted names of all fields; ``NAME`` stands for any key of a mapping."""
+    for name, field in model.model_fields.items():
+        yield f"{place}{name}"
+        inner = field.annotation
+        if _is_model(inner):
+            yield from _places(inner, f"{place}{name}.")
+        elif get_origin(inner) is dict and _is_model(get_args(inner)[1]):
+            yield from _places(get_args(inner)[1], f"{place}{name}.NAME.")
 
 
 def _names_at(model: type[BaseModel], place: tuple[str, ...]) -> list[str]:
@@ -90,10 +144,11 @@ def _names_at(model: type[BaseModel], place: tuple[str, ...]) -> list[str]:
     return list(here.model_fields) if _is_model(here) else []
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """A wrong value as a sentence shows it."""
     told = repr(value)
     return told if len(told) <= MOST_SHOWN else f"{told[: MOST_SHOWN - 1]}…"
 
 
-def _is_model(value: Any) -> bool:
+def _is_model(value: Any) -> TypeGuard[type[BaseModel]]:
     return isinstance(value, type) and issubclass(value, BaseModel)
