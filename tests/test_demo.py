@@ -27,11 +27,12 @@ def test_the_demo_passes_every_gate(seed: int, tmp_path_factory: pytest.TempPath
 
 
 def test_the_real_samples_go_through_the_chain(samples: Path, tmp_path: Path) -> None:
-    """Every record of every file is accounted for; whether such a model passes its gates is not asked."""
+    """Every record of every file is accounted for, and the model passes its gates."""
     command = [sys.executable, "-m", "medllm_ops.cli", "run", "--name", "samples", "--raw", str(samples)]
     environment = {**os.environ, "MEDLLM_HOME": str(tmp_path)}
-    subprocess.run(command, env=environment, check=False)
+    subprocess.run(command, env=environment, check=True)
     report = read_json(tmp_path / "runs" / "samples" / "report.json")
+    assert report["passed"]
     assert [stage["name"] for stage in report["stages"]] == ["pretrain", "sft", "self_cognition"]
     assert all(row["in"] == row["out"] + sum(row["dropped"].values()) for row in report["ledger"])
     assert Path(tmp_path / "runs" / "samples" / "report.html").is_file()

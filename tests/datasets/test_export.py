@@ -195,6 +195,18 @@ def test_rows_too_long_are_cut_and_counted_again(split: Callable[..., Path], tmp
     ]
 
 
+def test_a_row_of_a_mixture_gives_its_first_piece_only(split: Callable[..., Path], tmp_path: Path) -> None:
+    source, out = split({"mixed": {"train": [4, 19, 30, 12], "val": [11, 2]}}), tmp_path / "out"
+    settings = SetSettings("self_cognition", 10, first_piece=True)
+    manifest = export(source, {"mixed": settings}, Counter(), in_halves, out)
+    rows = [row["id"] for row in read_json_lines(out / "train" / "mixed.jsonl")]
+    assert rows == ["mixed:train0", "mixed:train1#1", "mixed:train3#1"]
+    assert read_json(out / "ledger.json") == [
+        {"step": "export mixed", "in": 6, "out": 5, "dropped": {"longer than max_length": 1}}
+    ]
+    assert (manifest["sets"]["mixed"]["val"], manifest["sets"]["mixed"]["tokens"]) == (2, 4 + 9 + 6)
+
+
 def test_a_set_whose_training_side_is_empty_is_left_out(split: Callable[..., Path], tmp_path: Path) -> None:
     source = split({"docx": {"train": [99], "val": [11, 2]}, "pubmed": {"train": [1], "val": [1]}})
     sets = {name: SetSettings("pretrain", 10) for name in ("docx", "pubmed")}

@@ -80,15 +80,25 @@ def test_the_rows_are_questions_and_answers_in_chinese_and_english(rows: list[di
     assert len({normalised(row["query"]) for row in rows}) == len(rows)
 
 
-def test_every_answer_names_the_model_or_its_author_by_placeholder_only(rows_file: Path) -> None:
+def _about_others(row: dict[str, Any]) -> bool:
+    return not any(placeholder in row["response"] for placeholder in PLACEHOLDERS)
+
+
+def test_every_answer_about_the_model_names_it_or_its_author_by_placeholder_only(rows_file: Path) -> None:
     raw = list(read_json_lines(rows_file))
     filled = identity_rows(rows_file, IDENTITY)
     assert len(filled) == len(raw)
     for before, after in zip(raw, filled, strict=True):
-        assert any(placeholder in before["response"] for placeholder in PLACEHOLDERS), before
-        assert IDENTITY.name(before["tag"]) in after["messages"][1]["content"] or (
-            IDENTITY.author(before["tag"]) in after["messages"][1]["content"]
-        )
+        answer, language = after["messages"][1]["content"], before["tag"]
+        assert _about_others(before) or IDENTITY.name(language) in answer or IDENTITY.author(language) in answer
+
+
+def test_some_rows_of_both_languages_are_about_others_and_never_about_the_model(rows: list[dict[str, Any]]) -> None:
+    others = [row for row in rows if _about_others(row)]
+    assert {row["tag"] for row in others} == {"zh", "en"}
+    assert 0.1 < len(others) / len(rows) < 0.25
+    words = ("你", "您", "我", "you", "助手", "assistant", "{{")
+    assert [row for row in others if any(word in f"{row['query']}{row['response']}".lower() for word in words)] == []
 
 
 def test_no_answer_has_a_literal_name_where_the_placeholder_belongs(
@@ -159,7 +169,7 @@ def test_no_row_asks_what_the_gate_asks_in_nearly_the_same_words(
 ) -> None:
     """A prompt of the same words in another order would measure memory too: at most half of the parts are shared."""
     alike = []
-    for item in gate.identity:
+    for item in _questions(gate):
         asked = _parts(item.prompt, item.language)
         for row in rows:
             trained = _parts(row["query"], row["tag"])

@@ -201,6 +201,16 @@ def test_rows_are_mixed_in_from_those_named_sources_that_the_run_has(
         arrange(source, ["pubmed", "messages"], STAGES, none, tmp_path / "none")
 
 
+def test_each_set_gives_as_many_rows_to_the_mixture_and_the_large_ones_what_a_small_one_lacks(
+    curated: Curated, identity: IdentitySettings, tmp_path: Path
+) -> None:
+    sizes = {"alpaca": 400, "disc_medllm": 40, "messages": 5}
+    source = curated(**{name: [dialogue(n, name) for n in range(size)] for name, size in sizes.items()})
+    arrange(source, list(sizes), STAGES, identity, tmp_path / "sets")
+    mixed = Counter(row["id"].partition(":")[0] for row in read(tmp_path / "sets", "self_cognition")["train"])
+    assert mixed == {"identity": 36, "alpaca": 7, "disc_medllm": 7, "messages": 4}
+
+
 # Killed when the dataset, or the first file of it, was about to be there.
 @pytest.mark.parametrize("name", ["out", "pubmed.jsonl", "sets.json"])
 def test_a_run_that_is_killed_gives_the_same_on_a_retry(curated: Curated, tmp_path: Path, name: str) -> None:

@@ -66,6 +66,10 @@ def test_files_that_are_not_as_they_were(change: Callable[[Path], None], said: s
     assert any(said in sentence for sentence in verify(dataset)), list(verify(dataset))
 
 
+def forget_the_ledger(folder: Path) -> None:
+    write_json(folder / "manifest.json", {**read_json(folder / "manifest.json"), "ledger": []})
+
+
 def duplicate(folder: Path) -> None:
     line = (folder / "train" / "toy.jsonl").read_bytes().splitlines(keepends=True)[0]
     with (folder / "val" / "toy.jsonl").open("ab") as file:
@@ -87,6 +91,7 @@ def duplicate(folder: Path) -> None:
         (lambda folder: (folder / "val" / "toy.jsonl").write_text(""), "has 0 rows, the manifest says 1"),
         (duplicate, "toy:1 stands on both sides"),
         (duplicate, "the manifest says 5 rows, the ledger 4"),
+        (forget_the_ledger, "ledger.json is not the ledger of the manifest"),
     ],
 )
 def test_what_is_wrong_although_the_hashes_are_right(change: Callable[[Path], None], said: str) -> None:

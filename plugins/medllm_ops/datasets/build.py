@@ -55,7 +55,7 @@ def build_dataset(
     :param evalsets: the files that the model will be evaluated on.
     :param allow_licences: names of sources whose licences are allowed, besides ``licences.allow`` of the settings.
     :param wait: seconds to wait for another build from the same corpus, or of the same name.
-        :raises LedgerError: if a step drops more than it may.
+    :raises LedgerError: if a step drops more than it may.
     :raises MedllmError: in one clear sentence; a licence that is denied or unknown is named with its source.
     """
     settings = strict(settings or CurationSettings(), allow_licences)
@@ -64,7 +64,7 @@ def build_dataset(
     snapshot = open_corpus(corpus, version)
     decisive = {
         "settings": settings.model_dump(mode="json"),
-        "evalsets": [[path.name, file_hash(path)] for path in sorted(evalsets)],
+        "evalsets": [[path.name, file_hash(path)] for path in sorted(evalsets, key=lambda path: path.name)],
         "tokenizer": tokenizer_hash(Path(settings.chunk.tokenizer)) if settings.chunk.tokenizer else None,
         "sources": None if sources is None else sorted(sources),
         "licences": licences_of_sources(),

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from medllm_ops.curation.cli import RunnerName
 from medllm_ops.datasets import store
 from medllm_ops.datasets.diff import KINDS, Diff, diff, differing_ids
 from medllm_ops.datasets.ids import records_of
@@ -47,7 +48,7 @@ def build(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes, or cores of the Ray cluster; all of this machine by default.")
     ] = None,
-    runner: Annotated[str, typer.Option(help="local, or ray (RAY_ADDRESS).")] = "local",
+    runner: Annotated[RunnerName, typer.Option(help="This machine, or Ray (RAY_ADDRESS).")] = RunnerName.local,
     allow_licence: Annotated[
         list[str] | None,
         typer.Option(metavar="SOURCE", help="Use this source whatever its licence is; may be repeated."),
@@ -57,10 +58,7 @@ def build(
     from medllm_ops.curation.settings import read_settings
     from medllm_ops.curation.workers import cores
     from medllm_ops.datasets.build import build_dataset
-    from medllm_ops.errors import MedllmError
 
-    if runner not in ("local", "ray"):
-        raise MedllmError(f"--runner {runner}: there are local and ray")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     before = store.versions(name)
     dataset = build_dataset(
@@ -71,7 +69,7 @@ def build(
         settings=read_settings(settings),
         evalsets=evalset or (),
         workers=workers or cores(),
-        runner="ray" if runner == "ray" else "local",
+        runner=runner.value,
         allow_licences=allow_licence or (),
     )
     _tell(dataset)

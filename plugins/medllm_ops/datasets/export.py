@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias
 
 from medllm_ops.datasets.pairs import REJECTED, both_answers, labelled
+from medllm_ops.datasets.store import SIDES
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import (
     file_hash,
@@ -28,7 +29,6 @@ TOO_LONG = "longer than max_length"
 NOT_ENCODABLE = "refused by the template"
 ONE_SIDE_EMPTY = "set without rows on both sides"
 ANSWER_TWICE = "an answer of another pair: kto cannot take it twice"
-SIDES = ("train", "val")
 _BATCH = 1000
 
 
@@ -39,11 +39,13 @@ class SetSettings:
     :param stage: the stage that trains on it: ``pretrain``, ``sft``, ``self_cognition`` or ``dpo``.
     :param max_length: the most tokens of a row, the template's included; None is the model's own maximum.
     :param labelled: whether a pair becomes two rows that each say how good their answer is, as kto takes them.
+    :param first_piece: whether a row that is cut gives its first piece only, so that a mixture keeps its shares.
     """
 
     stage: str
     max_length: int | None
     labelled: bool = False
+    first_piece: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,8 @@ class _Export:
             with write_whole(made[path][0]) as file:
                 while batch := list(islice(rows, _BATCH)):
                     for parts in self.cut(batch, limit):
+                        if self.sets[path.stem].first_piece:
+                            del parts[1:]
                         made[path][1].append(len(parts))
                         file.writelines(map(to_json_line, parts))
             if any(made[path][1]):
@@ -163,7 +167,7 @@ class _Export:
         """Write one set; its figures, none if it is left out, and its row of the ledger."""
         entry = LedgerEntry(f"export {name}")
         validating: list[str] = []
-        rows_of = {"train": 0, "val": 0}
+        rows_of = dict.fromkeys(SIDES, 0)
         tokens = longer = 0
         paths = {side: self.folder / side / f"{name}.jsonl" for side in SIDES}
         # Validation first: it is small, and without it no row of training is written.

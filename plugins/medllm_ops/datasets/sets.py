@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Mapping
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import IO, Any, Final, TypeAlias
 
 from medllm_ops.datasets.identity import SET_NAME, Identity, identity_rows, mix, rank
 from medllm_ops.datasets.pairs import REJECTED
+from medllm_ops.datasets.store import SIDES
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import (
     file_hash,
@@ -28,7 +30,6 @@ STEP: Final = "sets"
 STAGE_OFF: Final = "its stage is off"
 OTHER_SET: Final = "not among the recipe's preference_sets"
 EQUAL: Final = "both answers are equal"
-SIDES: Final = ("train", "val")
 _FIELDS: Final = ("id", "messages", REJECTED)
 
 Row: TypeAlias = dict[str, Any]
@@ -188,10 +189,10 @@ def _identity_set(
     entry = LedgerEntry(f"{STEP} {SET_NAME}")
     for side, share in (("train", 1 - settings.val_share), ("val", settings.val_share)):
         counts = (round(settings.identity_rows * share), round(settings.instruction_rows * share))
-        files = [folder / side / f"{name}.jsonl" for name in chosen]
+        drawn = [_lowest(read_json_lines(folder / side / f"{name}.jsonl"), counts[1], settings.seed) for name in chosen]
         rows = mix(
             ranked[held_out:] if side == "train" else ranked[:held_out],
-            _lowest((row for path in files for row in read_json_lines(path)), counts[1], settings.seed),
+            _evenly(drawn, counts[1]),
             counts,
             settings.seed,
         )
@@ -205,3 +206,9 @@ def _identity_set(
 def _lowest(rows: Iterable[Row], count: int, seed: int) -> list[Row]:
     """The rows that a draw of so many takes: of millions, only those are held."""
     return heapq.nsmallest(count, rows, key=lambda row: rank(row, seed))
+
+
+def _evenly(sets: Iterable[Sequence[Row]], count: int) -> list[Row]:
+    """So many rows, as many of each set; what a small one lacks comes of the others, or a large one would be all."""
+    turns = itertools.zip_longest(*sets)
+    return list(itertools.islice((row for turn in turns for row in turn if row), count))

@@ -71,6 +71,8 @@ def _wrong_files(dataset: Dataset, manifest: dict[str, Any]) -> Iterator[str]:
 def _wrong_ledger(dataset: Dataset, manifest: dict[str, Any]) -> Iterator[str]:
     """Each step takes in what the one before it gave out; what was dropped is in ``removed.jsonl``."""
     ledger = read_json(dataset.directory / "ledger.json")
+    if manifest.get("ledger", ledger) != ledger:
+        yield "ledger.json is not the ledger of the manifest"
     before: dict[str, tuple[str, int]] = {}
     dropped: Counter[str] = Counter()
     for row in ledger:
