@@ -53,6 +53,7 @@ def test_tags(any_storage: Storage) -> None:
         manifests.publish(any_storage, "x", add)
     manifests.tag(any_storage, "a", 1)
     manifests.tag(any_storage, "b.2-c_d", 2)
+    manifests.tag(any_storage, "a", 1)
     assert manifests.tags(any_storage) == {"a": 1, "b.2-c_d": 2}
     with pytest.raises(CorpusError, match="the tag 'a' is on version 1; move it with --move"):
         manifests.tag(any_storage, "a", 2)
@@ -62,9 +63,15 @@ def test_tags(any_storage: Storage) -> None:
         manifests.tag(any_storage, "c", 9)
 
 
-@pytest.mark.parametrize("name", ["", "1", "a/b", "../a", "a b", "ä", "a" * 65, "a\n"])
+def test_a_month_is_a_tag(storage: Storage) -> None:
+    manifests.publish(storage, "x", add)
+    manifests.tag(storage, "2026-10", 1)
+    assert manifests.read(storage, "2026-10").version == 1
+
+
+@pytest.mark.parametrize("name", ["", "1", "2026", "latest", ".a", "-a", "a/b", "../a", "a b", "ä", "a" * 65, "a\n"])
 def test_what_is_no_tag(storage: Storage, name: str) -> None:
-    with pytest.raises(CorpusError, match="a tag is a letter"):
+    with pytest.raises(CorpusError, match="a tag is up to 64 letters"):
         manifests.tag(storage, name, 0)
 
 

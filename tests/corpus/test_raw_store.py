@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from medllm_ops.corpus.manifest import CorpusError
-from medllm_ops.corpus.raw_store import RawStore, sha256_of
+from medllm_ops.corpus.raw_store import RawStore
 from medllm_ops.corpus.storage import Storage
 from medllm_ops.fetch.base import FetchedFile
+from medllm_ops.files import sha256_of
 
 DATE = "2026-01-02T03:04:05Z"
 

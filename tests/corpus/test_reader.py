@@ -13,7 +13,7 @@ from medllm_ops.corpus import maintenance
 from medllm_ops.corpus import manifest as manifests
 from medllm_ops.corpus import table as tables
 from medllm_ops.corpus.manifest import CorpusError
-from medllm_ops.corpus.reader import Snapshot, open_corpus
+from medllm_ops.corpus.reader import Snapshot, corpus_url, open_corpus
 from medllm_ops.corpus.storage import Storage
 from medllm_ops.corpus.writer import open_writer
 from medllm_ops.records import Dialogue, Message, Preference
@@ -151,6 +151,7 @@ def test_versions_by_number_and_tag(storage: Storage) -> None:
     manifests.tag(storage, "first", 1)
     assert texts(storage, "first") == texts(storage, "1") == texts(storage, 1) == {"1": "text"}
     assert open_corpus(storage.url, "first").version == 1
+    assert open_corpus(storage.url, "latest").version == open_corpus(storage.url).version == 2
     assert texts(storage, 0) == {}
     for version, said in (
         (3, "the corpus has no version 3"),
@@ -160,3 +161,12 @@ def test_versions_by_number_and_tag(storage: Storage) -> None:
     ):
         with pytest.raises(CorpusError, match=said):
             Snapshot(storage, version)
+
+
+def test_where_the_corpus_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDLLM_HOME", str(tmp_path))
+    monkeypatch.delenv("MEDLLM_CORPUS", raising=False)
+    assert corpus_url() == str(tmp_path / "corpus")
+    monkeypatch.setenv("MEDLLM_CORPUS", "s3://a-bucket/corpus")
+    assert corpus_url() == "s3://a-bucket/corpus"
+    assert corpus_url("/elsewhere") == "/elsewhere"

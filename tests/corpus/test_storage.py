@@ -167,3 +167,20 @@ def test_credentials_that_run_out_are_left_to_the_engine(s3_url: str, monkeypatc
     assert options["allow_http"] == "true"
     monkeypatch.setenv("AWS_SESSION_TOKEN", "a-token")
     assert "aws_access_key_id" not in open_storage(s3_url).table("tables/x.lance")[1]
+
+
+def test_a_file_is_no_empty_corpus(tmp_path: Path) -> None:
+    (tmp_path / "corpus").write_text("a file")
+    with pytest.raises(StorageError, match=r"corpus: cannot list manifests/: .*Not a directory"):
+        open_storage(str(tmp_path / "corpus")).keys("manifests/")
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_one(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.write("manifests/1.json", b"{}")
+
+    def refuse(path: object) -> None:  # root, who may run the tests, may read everything
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(StorageError, match=r"cannot list manifests/: .*Permission denied"):
+        storage.keys("manifests/")

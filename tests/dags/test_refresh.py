@@ -28,6 +28,7 @@ def test_pubmed_is_refreshed_and_a_month_without_news_is_skipped(airflow: Airflo
         done = airflow("dags", "test", "refresh_pubmed", "-c", conf)
         assert done.returncode == 0, done.stdout[-5000:]
         assert "updatefiles/pubmed26n0002.xml.gz: 3 in, " in done.stdout
+        assert "updatefiles/pubmed26n0002.xml.gz: 0 new, 2 changed, 1 deleted, 1 retracted, 0 rejected" in done.stdout
         assert snapshot(medllm_home).counts("pubmed") == {
             "alive": 2,
             "retracted": 1,
@@ -74,3 +75,17 @@ def test_a_dataset_is_built_of_the_corpus_with_its_report(
     again = airflow("dags", "test", "build_datasets", "-c", conf)
     assert again.returncode == 0, again.stdout[-5000:]
     assert "dataset handbooks@1 was built before: nothing is new" in again.stdout
+
+
+def test_a_run_on_the_corpus_goes_from_its_rows_to_a_report_that_passed(
+    airflow: Airflow, medllm_home: Path, repository: Path
+) -> None:
+    folder = repository / "include" / "datasets" / "demo" / "docx"
+    airflow("dags", "test", "import_documents", "-c", json.dumps({"source": "docx", "location": str(folder)}))
+    off = {"sft": False, "self_cognition": False, "serve": False}
+    wanted = {"corpus": "latest", "sources": ["docx"], "allow_licences": ["docx"], "recipe": "tiny", **off}
+    done = airflow("dags", "test", "medllm_train", "-c", json.dumps({**wanted, "run_name": "followed"}))
+    assert done.returncode == 0, done.stdout[-5000:]
+    run = medllm_home / "runs" / "followed"
+    assert not (run / "convert").exists()
+    assert read_json(run / "report.json")["passed"]

@@ -58,7 +58,8 @@ def test_what_passes_is_no_refusal_of_a_search(reason: str) -> None:
 @pytest.mark.parametrize(
     ("reason", "kind"),
     [
-        ("No such &lt;thing&gt;", FetchError),
+        ("API key &lt;invalid&gt;", FetchError),
+        ("Cannot &lt;do&gt; it", ValueError),  # the query was accepted by ESearch
         ("Server is busy", ValueError),
         ("Unable to obtain query #1", HistoryError),
         ("Cannot retrieve history data. query_key: 1", HistoryError),

@@ -74,5 +74,15 @@ def test_what_is_no_listing_is_refused(content: str) -> None:
         read_listing(content, URL)
 
 
+def test_what_a_page_says_instead_is_told_word_by_word() -> None:
+    with pytest.raises(ValueError, match=r"a page that says: Out of order We are sorry\.$"):
+        read_listing("<html><title>Out of order</title><h1>We are</h1><p>sorry.</p></html>", URL)
+
+
+def test_a_link_to_the_folder_above_makes_a_listing() -> None:
+    page = '<html><body><pre><a href="../">../</a></pre></body></html>'
+    assert read_listing(page, "http://server/pubmed/updatefiles/") == []
+
+
 def test_an_empty_folder_is_a_listing() -> None:
     assert read_listing(page('<a href="../">Parent Directory</a>'), URL) == []

@@ -351,7 +351,26 @@ def test_a_file_that_is_replaced_between_two_requests_comes_with_its_new_md5(mir
     assert fetched["u26n11"] == digest
 
 
-@pytest.mark.parametrize("sidecar", [b"", b"MD5(pubmed26n0012.xml.gz)= " + b"a" * 32, b"MD5(pubmed26n0011.xml.gz)= a"])
+@pytest.mark.parametrize("form", ["{md5}  {name}\n", "{md5} *./{name}", "{md5}\n", "MD5 ({name}) = {md5}"])
+def test_a_mirror_may_write_its_sums_as_md5sum_does(mirror: NlmMirror, corpus: Corpus, form: str) -> None:
+    for path, file in mirror.files.items():
+        if path.endswith(".md5"):
+            md5 = file.content.decode().split()[-1]
+            name = path.rpartition("/")[2].removesuffix(".md5")
+            mirror.files[path] = type(file)(form.format(md5=md5, name=name).encode(), file.modified)
+    assert len(list(corpus.refresh())) == 5
+
+
+@pytest.mark.parametrize(
+    "sidecar",
+    [
+        b"",
+        b"a" * 32 + b"  other.gz",
+        b"a" * 33,
+        b"MD5(pubmed26n0012.xml.gz)= " + b"a" * 32,
+        b"MD5(pubmed26n0011.xml.gz)= a",
+    ],
+)
 def test_a_sidecar_that_is_none_of_this_file_is_refused(mirror: NlmMirror, corpus: Corpus, sidecar: bytes) -> None:
     path = "updatefiles/pubmed26n0011.xml.gz.md5"
     mirror.files[path] = type(mirror.files[path])(sidecar, mirror.files[path].modified)

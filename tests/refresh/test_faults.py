@@ -10,7 +10,8 @@ import pytest
 from medllm_ops.corpus.reader import Snapshot
 from medllm_ops.corpus.storage import open_storage
 from medllm_ops.errors import MedllmError
-from medllm_ops.refresh.refresh import Refreshed, refresh_source
+from medllm_ops.refresh.refresh import refresh_source
+from medllm_ops.refresh.summary import Refreshed
 from refresh.history import Citation, File, history
 from refresh.test_replay import exported, publish
 from servers.base import Fault

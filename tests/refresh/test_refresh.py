@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from medllm_ops.corpus.lease import LeaseError
 from medllm_ops.corpus.reader import Snapshot
 from medllm_ops.corpus.storage import Storage, open_storage
 from medllm_ops.errors import MedllmError
-from medllm_ops.fetch.base import FetchError
-from medllm_ops.refresh.refresh import Refreshed, rebuild
+from medllm_ops.fetch.base import FetchedFile, FetchError
+from medllm_ops.refresh.refresh import rebuild
 from medllm_ops.refresh.refresh import refresh as refresh_with
+from medllm_ops.refresh.summary import Refreshed
+from medllm_ops.sources.base import Parsed
 from refresh.toy_source import SOURCE, Settings
+from refresh.toy_source import fetch as toy_fetch
 
 
 def refresh(settings: Settings, storage: Storage, keep_raw: bool = True, workers: int = 1) -> Refreshed:
@@ -59,6 +67,7 @@ def test_all_files_in_order_whatever_the_number_of_workers(publisher: Path, stor
         "files": 5,
         "in": 15,
         "events": {"added": 7, "changed": 8},
+        "rejected": 0,
         "dropped": {},
         "version": 5,
         "seconds": 0,
@@ -169,11 +178,107 @@ def test_a_raw_file_that_is_another_than_was_applied_is_refused(
         rebuild(SOURCE, storage, open_storage(str(tmp_path / "again")))
 
 
+def test_a_rebuild_goes_on_and_is_never_mixed_with_anything_else(
+    publisher: Path, storage: Storage, tmp_path: Path
+) -> None:
+    again = open_storage(str(tmp_path / "again"))
+    with pytest.raises(MedllmError, match=r"corpus: there is nothing of toy to rebuild"):
+        rebuild(SOURCE, storage, again)
+    refresh(Settings(folder=publisher, max_files=2), storage)
+    rebuild(SOURCE, storage, again)
+    refresh(Settings(folder=publisher), storage)
+    assert rebuild(SOURCE, storage, again).summary()["files"] == 3
+    assert texts(again) == TRUTH
+    with pytest.raises(MedllmError, match="name another place than the corpus itself"):
+        rebuild(SOURCE, storage, storage)
+    (publisher / "0.txt").write_text("0 another")
+    other = open_storage(str(tmp_path / "other"))
+    refresh(Settings(folder=publisher), other)
+    with pytest.raises(MedllmError, match=r"other holds another raw file 1 of toy than .*corpus: name an empty place"):
+        rebuild(SOURCE, storage, other)
+    assert texts(other)["toy:0"] == "another"
+
+
 def test_a_corpus_whose_raw_files_were_not_kept_says_so(publisher: Path, storage: Storage, tmp_path: Path) -> None:
     refresh(Settings(folder=publisher), storage, keep_raw=False)
     assert not (tmp_path / "corpus" / "raw").exists()
     with pytest.raises(MedllmError, match="raw file 1 of toy was not kept: nothing can be rebuilt"):
         rebuild(SOURCE, storage, open_storage(str(tmp_path / "again")))
+
+
+def test_the_log_tells_files_records_speed_and_time_left_and_ends_with_the_summary(
+    publisher: Path, storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "medllm_ops")
+    (publisher / "1.txt").write_text("-0\n1 corrected\n9\n8 text 1")
+
+    def fetch(*arguments: Any) -> Iterator[FetchedFile]:
+        yield from (dataclasses.replace(raw, left=4 - n) for n, raw in enumerate(toy_fetch(*arguments)))
+
+    source = dataclasses.replace(SOURCE, fetch=fetch)
+    refresh_with(source, Settings(folder=publisher, max_files=2), storage, workers=1)
+    lines = [record.getMessage() for record in caplog.records]
+    assert re.fullmatch(
+        r"1\.txt: 4 in, 1 new, 1 changed, 1 deleted, 0 retracted, 1 rejected; corpus version 2; "
+        r"\d\.\d MB/s and \d+ records/s so far; file 2 of 2; about 0:00:00 left",
+        lines[1],
+    )
+    assert lines[2:] == [
+        "0.txt: 3 new, 0 changed, 0 deleted, 0 retracted, 0 rejected",
+        "1.txt: 1 new, 1 changed, 1 deleted, 0 retracted, 1 rejected",
+        "in all: 4 new, 1 changed, 1 deleted, 0 retracted, 1 rejected",
+        "1 × deletion notice",
+        "1 × no text",
+    ]
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_who_slept_through_its_lease_is_told_so_and_writes_no_log_of_raw_files(
+    publisher: Path, storage: Storage, tmp_path: Path, is_removed: bool
+) -> None:
+    def fetch(*arguments: Any) -> Iterator[FetchedFile]:
+        for number, raw in enumerate(toy_fetch(*arguments)):
+            if number == 1:  # another process takes over, and clears away what is left
+                storage.create(f"leases/toy/{2:012}.json", storage.read(f"leases/toy/{1:012}.json"))
+                for path in (tmp_path / "home").rglob("0.txt") if is_removed else ():
+                    path.unlink()
+            yield raw
+
+    with pytest.raises(LeaseError, match="the lease on toy went to process"):
+        refresh_with(dataclasses.replace(SOURCE, fetch=fetch), Settings(folder=publisher), storage, workers=1)
+    assert storage.keys("raw/") == []
+
+
+def test_two_corpora_are_refreshed_at_once_and_nothing_is_mixed(
+    publisher: Path, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "0.txt").write_text("0 of another publisher")
+    second = open_storage(str(tmp_path / "second"))
+
+    def fetch(*arguments: Any) -> Iterator[FetchedFile]:
+        for raw in toy_fetch(*arguments):
+            if not Snapshot(second).sources:
+                refresh(Settings(folder=other), second)
+            yield raw
+
+    refresh_with(dataclasses.replace(SOURCE, fetch=fetch), Settings(folder=publisher), storage, workers=1)
+    assert texts(storage) == TRUTH
+    assert texts(second) == {"toy:0": "of another publisher"}
+
+
+def test_a_second_rebuild_at_once_does_not_disturb_the_first(publisher: Path, storage: Storage, tmp_path: Path) -> None:
+    refresh(Settings(folder=publisher), storage)
+    again = open_storage(str(tmp_path / "again"))
+
+    def parse(path: Path) -> Iterator[Parsed]:
+        with pytest.raises(MedllmError, match="toy is being written by process"):
+            rebuild(SOURCE, storage, again)
+        yield from SOURCE.parse(path)
+
+    rebuild(dataclasses.replace(SOURCE, parse=parse), storage, again)
+    assert texts(again) == TRUTH
 
 
 def test_a_source_that_nobody_fetches_says_what_to_do(storage: Storage) -> None:

@@ -14,7 +14,7 @@ import pyarrow.ipc  # used as pa.ipc
 import xxhash
 
 from medllm_ops.corpus.schema import CONTENT, CONTENT_NAMES
-from medllm_ops.records import Deletion, Document, Preference, Record, Reject, record_to_row
+from medllm_ops.records import Deletion, Document, Preference, Record, Reject, record_to_row, writable
 
 _BATCH_ROWS = 1024
 _BATCH_BYTES = 4_000_000
@@ -128,18 +128,14 @@ def _other_row(item: Deletion | Reject) -> _Row:
             item.id.encode()
         except UnicodeEncodeError as error:
             return _not_unicode(item.id, item.position, error)
-        return (DELETION, item.id, _writable(item.position), None, None, None, None)
+        return (DELETION, item.id, writable(item.position), None, None, None, None)
     row = item.to_row()
-    said = (_writable(row[name]) for name in ("position", "reason", "detail", "excerpt"))
+    said = (row[name] for name in ("position", "reason", "detail", "excerpt"))
     return (REJECT, row["id"], *said, item.withdraws)
 
 
 def _not_unicode(record_id: str, position: str, error: Exception) -> _Row:
     return _other_row(Reject(file="", position=position, reason=NOT_UNICODE, detail=str(error), id=record_id))
-
-
-def _writable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
 
 
 class Chunk:

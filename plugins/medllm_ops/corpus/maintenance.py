@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,8 @@ from medllm_ops.corpus import lease as leases
 from medllm_ops.corpus import manifest as manifests
 from medllm_ops.corpus.changes import GONE, member_of
 from medllm_ops.corpus.items import content_hash
-from medllm_ops.corpus.manifest import SourceState
+from medllm_ops.corpus.manifest import CorpusError, SourceState
+from medllm_ops.corpus.raw_store import RawStore
 from medllm_ops.corpus.reader import Snapshot
 from medllm_ops.corpus.schema import CONTENT_NAMES, SCHEMAS
 from medllm_ops.corpus.storage import Storage
@@ -70,6 +73,21 @@ def verify(snapshot: Snapshot) -> Iterator[str]:
                     yield f"{where}: {sentence}"
             except MedllmError as error:
                 yield f"{where}: {error}"
+
+
+def verify_raw(snapshot: Snapshot) -> Iterator[str]:
+    """Yield a sentence for each raw file of a version that was not kept, is missing, or has another content by now.
+
+    Each one is read whole, through a temporary folder: a version without such a sentence can be rebuilt.
+    """
+    for source in snapshot.sources:
+        raw = RawStore(snapshot.storage, source)
+        for number in range(1, snapshot.manifest.source(source).files + 1):
+            try:
+                with TemporaryDirectory(prefix="medllm-") as folder:
+                    raw.bring(raw.entry(number), Path(folder))
+            except CorpusError as error:
+                yield f"version {snapshot.version}, {source}: {error}"
 
 
 def _wrong_contents(snapshot: Snapshot, source: str) -> Iterator[str]:

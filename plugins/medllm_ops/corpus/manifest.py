@@ -19,7 +19,9 @@ from medllm_ops.errors import MedllmError
 
 TABLES = ("records", "events", "files", "rejects", "members")
 _FOLDER = "manifests/"
-_TAG_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
+LATEST = "latest"
+"""Stands for the latest version, wherever a number or a tag may be given."""
+_TAG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ATTEMPTS = 20
 
 
@@ -78,11 +80,11 @@ def versions(storage: Storage) -> list[int]:
 
 
 def read(storage: Storage, version: int | str | None = None) -> Manifest:
-    """A version of the corpus, by number or tag; the latest by default.
+    """A version of the corpus, by number, tag or ``latest``, which it is by default.
 
     :raises CorpusError: if there is no such version.
     """
-    if version is None:
+    if version is None or version == LATEST:
         found = versions(storage)
         return _read(storage, found[-1]) if found else Manifest()
     if isinstance(version, str) and not version.isdecimal():
@@ -136,15 +138,18 @@ def tags(storage: Storage) -> dict[str, int]:
 def tag(storage: Storage, name: str, version: int, move: bool = False) -> None:
     """Give a version a name; it is then kept by compaction.
 
-    :raises CorpusError: if the name is taken and ``move`` is false, or is no name.
+    :raises CorpusError: if another version has the name and ``move`` is false, or it is no name.
     """
-    if not _TAG_NAME.fullmatch(name):
-        raise CorpusError(f"a tag is a letter, then up to 63 letters, digits, '.', '_' or '-'; {name!r} is not")
+    if not _TAG_NAME.fullmatch(name) or name.isdecimal() or name == LATEST:
+        raise CorpusError(
+            f"a tag is up to 64 letters, digits, '.', '_' and '-', begins with a letter or digit, and is neither a "
+            f"number nor '{LATEST}': {name!r} is none"
+        )
     content: dict[str, Any] = {"version": _read(storage, version).version, "created": now()}
     if move:
         storage.write(f"tags/{name}.json", orjson.dumps(content))
-    elif not storage.create(f"tags/{name}.json", orjson.dumps(content)):
-        raise CorpusError(f"the tag {name!r} is on version {tags(storage)[name]}; move it with --move")
+    elif not storage.create(f"tags/{name}.json", orjson.dumps(content)) and (there := tags(storage)[name]) != version:
+        raise CorpusError(f"the tag {name!r} is on version {there}; move it with --move")
 
 
 def _key(version: int) -> str:

@@ -5,7 +5,6 @@ A corpus can be made anew from it: the log says what was applied, when, and as w
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from medllm_ops.corpus.manifest import CorpusError
 from medllm_ops.corpus.storage import Storage
 from medllm_ops.fetch.base import FetchedFile
+from medllm_ops.files import sha256_of
 
 
 class RawEntry(BaseModel):
@@ -73,17 +73,21 @@ class RawStore:
 
         :raises CorpusError: if one of them is missing (raw files were not kept all the time) or damaged.
         """
-        for number in range(1, applied + 1):
-            try:
-                content = self._storage.read(self._key(number))
-            except KeyError as error:
-                raise CorpusError(
-                    f"raw file {number} of {self._source} was not kept: nothing can be rebuilt"
-                ) from error
-            try:
-                yield RawEntry.model_validate_json(content)
-            except ValidationError as error:
-                raise CorpusError(f"{self._storage.url}/{self._key(number)} is damaged: {error}") from error
+        return map(self.entry, range(1, applied + 1))
+
+    def entry(self, number: int) -> RawEntry:
+        """The log's line of the ``number``-th file.
+
+        :raises CorpusError: as :meth:`entries`.
+        """
+        try:
+            content = self._storage.read(self._key(number))
+        except KeyError as error:
+            raise CorpusError(f"raw file {number} of {self._source} was not kept: nothing can be rebuilt") from error
+        try:
+            return RawEntry.model_validate_json(content)
+        except ValidationError as error:
+            raise CorpusError(f"{self._storage.url}/{self._key(number)} is damaged: {error}") from error
 
     def bring(self, entry: RawEntry, folder: Path) -> FetchedFile:
         """The file of an entry, in ``folder``, under the name that its publisher gave it.
@@ -111,12 +115,6 @@ class RawStore:
 
     def _key(self, number: int) -> str:
         return f"raw/log/{self._source}/{number:012}.json"
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _blob(digest: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,12 @@ class Difference:
 
 
 def corpus_url(url: str | None = None) -> str:
-    """The address of the corpus: the one given, or ``corpus/`` in the home folder."""
-    return url or str(home() / "corpus")
+    """The address of the corpus: the one given, ``MEDLLM_CORPUS``, or ``corpus/`` in the home folder."""
+    return url or os.environ.get("MEDLLM_CORPUS") or str(home() / "corpus")
 
 
 class Snapshot:
-    """One version of the corpus, by number or tag; the latest by default.
+    """One version of the corpus, by number, tag or ``latest``, which it is by default.
 
     :raises CorpusError: if there is no such version.
     """
@@ -65,6 +66,17 @@ class Snapshot:
     def sources(self) -> list[str]:
         """The sources it has something of, sorted."""
         return sorted(name for name, state in self.manifest.sources.items() if state.tables)
+
+    def check_sources(self, names: Iterable[str]) -> None:
+        """Make sure that this version has something of each of these sources.
+
+        :raises CorpusError: naming those that it does not have, and those that it has.
+        """
+        if unknown := {*names} - {*self.sources}:
+            raise CorpusError(
+                f"{self.storage.url}, version {self.version}: there is nothing of {', '.join(sorted(unknown))} "
+                f"(sources: {', '.join(self.sources) or 'none'})"
+            )
 
     def table(self, source: str, name: str) -> Table:
         """A table of a source, as it was in this version."""
@@ -187,11 +199,7 @@ class Snapshot:
         :raises CorpusError: if this version has nothing of one of the sources.
         """
         counts: Counter[str] = Counter()
-        if unknown := {*(sources or ())} - {*self.sources}:
-            raise CorpusError(
-                f"{self.storage.url}, version {self.version}: there is nothing of {', '.join(sorted(unknown))} "
-                f"(sources: {', '.join(self.sources) or 'none'})"
-            )
+        self.check_sources(sources or ())
         streams = [self._exported(source, retracted) for source in sources or self.sources]
         with write_whole(path) as file:
             for row in heapq.merge(*streams, key=lambda row: row["id"].encode()):

@@ -125,10 +125,18 @@ class Folder:
 
     def keys(self, prefix: str) -> list[str]:
         """See :class:`Storage`."""
-        folder = self._path / prefix.rpartition("/")[0]
-        found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-        names = (path.relative_to(self._path).as_posix() for path in found)
-        return sorted(name for name in names if name.startswith(prefix))
+
+        def refuse(error: OSError) -> None:  # what cannot be read must not look empty
+            if not isinstance(error, FileNotFoundError):
+                raise StorageError(f"{self.url}: cannot list {prefix}: {error}") from error
+
+        found = (
+            Path(directory, name).relative_to(self._path).as_posix()
+            for directory, _, names in os.walk(self._path / prefix.rpartition("/")[0], onerror=refuse)
+            for name in names
+            if not name.startswith(".")
+        )
+        return sorted(key for key in found if key.startswith(prefix))
 
     def upload(self, key: str, path: Path) -> None:
         """See :class:`Storage`."""

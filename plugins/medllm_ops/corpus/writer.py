@@ -34,11 +34,12 @@ _SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a raw file did: its ledger, and how many records it added, changed, deleted, retracted and so on."""
+    """What a raw file did: its ledger, how many records it added, changed, deleted and so on, and its rejects."""
 
     name: str
     ledger: LedgerEntry
     events: Counter[str]
+    rejects: int
     version: int
 
 
@@ -101,6 +102,13 @@ class Writer:
         """The number that the next raw file gets, from 1."""
         return self._state.files + 1
 
+    def check(self) -> None:
+        """Make sure that nobody took over; before anything is written beside the tables.
+
+        :raises LeaseError: naming who did.
+        """
+        self._lease.check()
+
     def apply(
         self,
         raw: FetchedFile,
@@ -150,7 +158,7 @@ class Writer:
             table.compact()
         version = self._publish(self._following(raw, is_new_generation))
         self._is_whole = True
-        return Applied(raw.name, file.ledger, file.events, version)
+        return Applied(raw.name, file.ledger, file.events, file.rejects, version)
 
     def compact(self) -> None:
         """Join small fragments of all tables, and make the next version of the corpus if any were."""

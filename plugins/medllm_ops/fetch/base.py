@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,7 @@ class FetchedFile:
     ``generation`` names a complete publication (``pubmed26``): a new one replaces the old one in whole, and the
     records missing from it are gone. ``generation_complete`` is true on its last file.
     ``watermark`` is what the fetcher wants to find in :attr:`Known.watermark` once this file is in the corpus.
+    ``left`` is how many raw files will come after it, as far as the fetcher knows; it serves the progress alone.
     """
 
     name: str
@@ -51,6 +53,12 @@ class FetchedFile:
     generation: str = ""
     generation_complete: bool = False
     watermark: Mapping[str, Any] | None = None
+    left: int | None = None
+
+
+def time_left(seconds: float, done: int, left: int) -> datetime.timedelta:
+    """How long the rest takes, if it goes on as until now."""
+    return datetime.timedelta(seconds=round(seconds / done * left))
 
 
 @dataclass(frozen=True, slots=True)

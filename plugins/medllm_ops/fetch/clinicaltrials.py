@@ -7,7 +7,6 @@ Specification: https://clinicaltrials.gov/data-api/api (``/version``, ``/studies
 from __future__ import annotations
 
 import datetime
-import hashlib
 import logging
 import zipfile
 import zlib
@@ -24,7 +23,8 @@ from pydantic import Field, model_validator
 from medllm_ops.fetch.base import FetchedFile, FetchError, FetchSettings, Known
 from medllm_ops.fetch.http import Client
 from medllm_ops.fetch.http_answers import HttpError
-from medllm_ops.files import write_whole
+from medllm_ops.fetch.pages import Pages
+from medllm_ops.files import sha256_of
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +103,7 @@ def _pages(settings: Settings, known: Known, folder: Path, client: Client) -> It
             log.info("ClinicalTrials.gov has nothing new since %s", timestamp)
             return
         window = _first_page(window, settings, timestamp)
+    pages = Pages(folder)
     may_restart = True
     while window.page:
         try:
@@ -117,7 +118,8 @@ def _pages(settings: Settings, known: Known, folder: Path, client: Client) -> It
         number = window.page
         following = _after(window, page)
         name = f"studies-{window.timestamp[:10]}-{window.since or 'all'}-{number:05}.json"
-        yield _kept(folder / name, response, following)
+        left = -(-(following.total - following.seen) // settings.page_size) if following.page else 0
+        yield pages.keep(name, response.content, str(response.url), asdict(following), max(left, 0))
         window = following
 
 
@@ -177,13 +179,6 @@ def _after(window: _Window, page: Mapping[str, Any]) -> _Window:
     return replace(window, since=window.timestamp[:10], page_size=0, page=0, token="", seen=0, total=0)
 
 
-def _kept(path: Path, response: httpx.Response, following: _Window) -> FetchedFile:
-    with write_whole(path) as file:
-        file.write(response.content)
-    checksum = hashlib.sha256(response.content).hexdigest()
-    return FetchedFile(name=path.name, path=path, url=str(response.url), checksum=checksum, watermark=asdict(following))
-
-
 def _bulk(settings: Settings, known: Known, folder: Path, client: Client) -> Iterator[FetchedFile]:
     timestamp = _timestamp(settings, client)
     day = timestamp[:10]
@@ -204,7 +199,7 @@ def _bulk(settings: Settings, known: Known, folder: Path, client: Client) -> Ite
         name=name,
         path=path,
         url=url,
-        checksum=_sha256(path),
+        checksum=sha256_of(path),
         generation=day,
         generation_complete=True,
         watermark=asdict(watermark),
@@ -238,11 +233,6 @@ def _damage(path: Path) -> str:
     if damaged:
         return f"is damaged at {damaged}"
     return "" if studies else "holds no study"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _timestamp(settings: Settings, client: Client) -> str:

@@ -7,7 +7,6 @@ Specification: https://www.ncbi.nlm.nih.gov/books/NBK25499/ (parameters, history
 from __future__ import annotations
 
 import datetime
-import hashlib
 import logging
 import os
 import re
@@ -25,7 +24,8 @@ from medllm_ops.fetch.base import FetchedFile, FetchError, FetchSettings, Known
 from medllm_ops.fetch.entrez_window import LIMIT, Slice, Window, new_window
 from medllm_ops.fetch.http import Client
 from medllm_ops.fetch.http_answers import HttpError
-from medllm_ops.files import text_hash, write_whole
+from medllm_ops.fetch.pages import Pages
+from medllm_ops.files import text_hash
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class _Found:
 class _Entrez:
     def __init__(self, settings: EntrezSettings, known: Known, folder: Path, client: Client) -> None:
         self._settings = settings
-        self._folder = folder
+        self._kept_pages = Pages(folder)
         self._client = client
         self._url = settings.entrez_base_url.rstrip("/") + "/"
         self._key = settings.api_key.get_secret_value() if settings.api_key else os.environ.get("NCBI_API_KEY", "")
@@ -252,20 +252,12 @@ class _Entrez:
 
     def _kept(self, found: _Found, content: bytes, window: Window) -> FetchedFile:
         slice_hash = text_hash(f"{self._settings.query}\n{found.slice}")[:16]
-        path = self._folder / f"entrez-{slice_hash}-{found.page:04}.xml"
-        with write_whole(path) as file:
-            file.write(content)
         pages = -(-found.count // self._settings.page_size)
         log.info("page %d of %d of %s, %.1f MB", found.page, pages, found.slice, len(content) / 1e6)
         windows = {**self._watermark.get(WATERMARK, {}), self._query_hash: window.to_row(self._settings.query)}
         self._watermark = {**self._watermark, WATERMARK: windows}
-        return FetchedFile(
-            name=path.name,
-            path=path,
-            url=str(httpx.URL(f"{self._url}esearch.fcgi", params=self._search_params(found.slice))),
-            checksum=hashlib.sha256(content).hexdigest(),
-            watermark=self._watermark,
-        )
+        url = str(httpx.URL(f"{self._url}esearch.fcgi", params=self._search_params(found.slice)))
+        return self._kept_pages.keep(f"entrez-{slice_hash}-{found.page:04}.xml", content, url, self._watermark)
 
 
 class _WithoutKey(logging.Filter):

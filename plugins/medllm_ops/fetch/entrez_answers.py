@@ -83,7 +83,10 @@ def read_page(response: httpx.Response) -> tuple[bytes, int]:
     content = response.content
     if not _SET.search(content):
         if reason := error_in(response.text):
-            refuse(_address(response), reason)
+            # ESearch accepted the query: what EFetch says without naming the key or the search may pass.
+            if _is_of_the_key(reason) or _HISTORY.search(reason):
+                refuse(_address(response), reason)
+            raise ValueError(reason)
         raise ValueError(f"this is no set of citations: {' '.join(response.text.split())[:80]!r}")
     if not _SET_END.search(content):
         raise ValueError("the set of citations breaks off")
@@ -112,8 +115,12 @@ def refuse(address: str, reason: str) -> NoReturn:
         raise HistoryError(f"{address}: {reason}")
     if _TRANSIENT.search(reason):
         raise ValueError(reason)
-    remedy = "check api_key or NCBI_API_KEY" if "api key" in reason.lower() else "check the query"
+    remedy = "check api_key or NCBI_API_KEY" if _is_of_the_key(reason) else "check the query"
     raise FetchError(f"{address}: {reason}; {remedy}")
+
+
+def _is_of_the_key(reason: str) -> bool:
+    return "api key" in reason.lower()
 
 
 def _address(response: httpx.Response) -> str:

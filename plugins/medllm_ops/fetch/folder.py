@@ -14,7 +14,7 @@ import orjson
 from medllm_ops.fetch.base import FetchedFile, FetchError, Known
 from medllm_ops.fetch.http import Client
 from medllm_ops.fetch.location import Settings, chosen, clear_spool, data_files, removed, spool_path
-from medllm_ops.files import read_json, write_json, write_whole
+from medllm_ops.files import read_json, sha256_of, write_json, write_whole
 
 __all__ = ["Settings", "fetch"]
 
@@ -43,11 +43,7 @@ class _Seen:
         status = path.stat()
         stamp = [status.st_size, status.st_mtime_ns]
         entry = self._old.get(str(path))
-        if entry and entry[:2] == stamp:
-            digest = str(entry[2])
-        else:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = str(entry[2]) if entry and entry[:2] == stamp else sha256_of(path)
         if time.time() - status.st_mtime > _SETTLED_SECONDS:
             self._now[str(path)] = [*stamp, digest]
         return digest

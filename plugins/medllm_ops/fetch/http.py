@@ -28,6 +28,7 @@ from medllm_ops.fetch.http_answers import (
     validator_of,
 )
 from medllm_ops.fetch.part import Part
+from medllm_ops.files import md5_of
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ class Client:
         part = Part(path)
         for last in (False, True):
             self._patiently(url, lambda: self._continue(url, part, progress), lambda: part.size)
-            found = part.md5()
+            found = md5_of(part.file)
             if md5 is None or found == md5.lower():
                 part.finish()
                 return path

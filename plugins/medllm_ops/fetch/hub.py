@@ -6,7 +6,6 @@ Tokens come from where those clients find them (``MODELSCOPE_API_TOKEN``, ``HF_T
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from medllm_ops.fetch.base import FetchedFile, FetchError, Known
 from medllm_ops.fetch.http import Client
 from medllm_ops.fetch.location import Settings as LocationSettings
 from medllm_ops.fetch.location import chosen, is_data_path, removed
-from medllm_ops.files import text_hash
+from medllm_ops.files import sha256_of, text_hash
 
 ROWS = ("*.jsonl", "*.json", "*.txt", "*.csv")
 """What is taken of a data set where no patterns are given: files of rows that the sources read."""
@@ -71,18 +70,18 @@ def fetch(settings: Settings, known: Known, folder: Path, client: Client) -> Ite
         files = {file.path: file for file in hub.list_files() if _is_safe(file.path)}
     names = {f"{place}/{path}": files[path] for path in chosen(list(files), settings.patterns or ROWS, place)}
     local = folder / text_hash(place)[:16]
-    for name, file in names.items():
-        if known.files.get(name) == file.checksum:
-            continue
+    due = {name: file for name, file in names.items() if known.files.get(name) != file.checksum}
+    for number, (name, file) in enumerate(due.items(), start=1):
         with _told(hub, name):
             path = hub.bring(file, local)
-        if file.sha256 and _sha256(path) != file.sha256:
+        if file.sha256 and sha256_of(path) != file.sha256:
             path.unlink()
             raise FetchError(
                 f"{name}: its SHA-256 is not what {hub.title} says; nothing of it was kept; try again later"
             )
         url = f"{hub.endpoint}/datasets/{repository}"
-        yield FetchedFile(name=name, path=path, url=url, checksum=file.checksum, whole=True)
+        left = len(due) - number
+        yield FetchedFile(name=name, path=path, url=url, checksum=file.checksum, whole=True, left=left)
     yield from removed(f"{place}/", names, known)
 
 
@@ -221,8 +220,3 @@ def _told(hub: _Hub, what: str) -> Iterator[None]:
             f"{what} cannot be read from {hub.title}: {said}; check its name and your token, and refresh again: "
             "what came before is kept"
         ) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

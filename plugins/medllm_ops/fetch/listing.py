@@ -36,7 +36,8 @@ def read_listing(page: str, url: str) -> list[Entry]:
         if name and f"{path}/" == unquote(here):
             entry = entries.setdefault(name, Entry(name))  # an icon may link to it, too
             entry.date = entry.date or _date(text)
-    if not entries and not _IS_LISTING.search(links.heading):
+    is_listing = _IS_LISTING.search(links.heading) or any(href in ("..", "../") for href, _ in links.found)
+    if not entries and not is_listing:
         raise ValueError(f"this is no listing of a folder, but a page that says: {' '.join(links.text.split())[:80]}")
     return list(entries.values())
 
@@ -77,4 +78,4 @@ class _Links(HTMLParser):
             href, text = self.found[-1]
             self.found[-1] = (href, text + data)
         if len(self.text) < 1000:
-            self.text += data
+            self.text += f" {data}"

@@ -7,10 +7,10 @@ Layout: https://pubmed.ncbi.nlm.nih.gov/download/. Names, numbers and the year's
 from __future__ import annotations
 
 import datetime
-import hashlib
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -20,10 +20,11 @@ from typing import Any
 import httpx
 from pydantic import Field
 
-from medllm_ops.fetch.base import FetchedFile, FetchError, FetchSettings, Known
+from medllm_ops.fetch.base import FetchedFile, FetchError, FetchSettings, Known, time_left
 from medllm_ops.fetch.http import Client
 from medllm_ops.fetch.http_answers import ChecksumError, HttpError
 from medllm_ops.fetch.listing import read_listing
+from medllm_ops.files import md5_of
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,9 @@ WATERMARK = "mirror"
 """The key of a watermark under which this fetcher keeps its own."""
 
 _FILE = re.compile(r"([a-z]+(\d\d))n(\d+)\.xml\.gz")
-_SIDECAR = re.compile(r"MD5\s*\(\s*([^()]+?)\s*\)\s*=\s*([0-9a-fA-F]{32})\s*")
+_SUM = r"[0-9a-fA-F]{32}"
+# As NLM writes it, and as md5sum does: some mirrors make the sums themselves.
+_SIDECAR = re.compile(rf"MD5\s*\(\s*([^()]+?)\s*\)\s*=\s*({_SUM})|({_SUM})(?:\s+\*?(\S+))?")
 _GONE = (404, 410)
 _MANY_FILES = 20
 _FEWEST = 0.9  # of the files of the baseline before; PubMed only grows
@@ -116,6 +119,7 @@ class _Mirror:
         self._generation = known.generation
         self._watermark = known.watermark
         self._mark = _Mark.read(known.watermark)
+        self._given: Counter[str] = Counter()
 
     def files(self) -> Iterator[FetchedFile]:
         missed: set[str] = set()
@@ -131,6 +135,7 @@ class _Mirror:
                     path, md5 = self._bring(listed)
                     total = min(len(steps), self._settings.max_files or len(steps))
                     _tell(path, time.monotonic() - asked, number, total, time.monotonic() - began)
+                    self._given[listed.file] += 1
                     yield self._fetched(listed, path, md5, baseline, steps[number:])
                 return
             except _GoneError as gone:
@@ -240,10 +245,13 @@ class _Mirror:
             generation=generation,
             generation_complete=is_last,
             watermark={**self._watermark, WATERMARK: {"complete": complete, "again": self._mark.again}},
+            left=len(rest),
         )
 
     def _bring(self, listed: _Listed) -> tuple[Path, str]:
-        path = self._folder / listed.file
+        # One that is given once more lies apart: the first may still wait to be applied.
+        times = self._given[listed.file]
+        path = (self._folder / f"again{times}" if times else self._folder) / listed.file
         try:
             md5 = self._sidecar(listed)
             try:
@@ -260,7 +268,7 @@ class _Mirror:
             raise FetchError(f"{error}; {_RUN_AGAIN}") from error
 
     def _file(self, listed: _Listed, path: Path, md5: str) -> Path:
-        if path.exists() and _md5(path) == md5:
+        if path.exists() and md5_of(path) == md5:
             log.info("%s is here from an earlier refresh", listed.name)
             return path
         return self._client.download(self._url + listed.name, path, md5)
@@ -268,16 +276,16 @@ class _Mirror:
     def _sidecar(self, listed: _Listed) -> str:
         def parse(response: httpx.Response) -> str:
             stated = _SIDECAR.fullmatch(response.text.strip())
-            if not stated or stated[1].rpartition("/")[2] != listed.file:
+            if not stated or (stated[1] or stated[4] or listed.file).rpartition("/")[2] != listed.file:
                 raise ValueError(f"it is not MD5({listed.file})= and 32 hexadecimal digits")
-            return stated[2].lower()
+            return (stated[2] or stated[3]).lower()
 
         return self._client.read(f"{self._url}{listed.name}.md5", parse)
 
     def _tidy(self, steps: list[_Listed]) -> None:
         """Remove what earlier refreshes left and nobody needs any more."""
         needed = {listed.file for listed in steps}
-        for path in self._folder.glob("*.xml.gz*"):
+        for path in self._folder.rglob("*.xml.gz*"):
             file = path.name.partition(".xml.gz")[0] + ".xml.gz"
             if _FILE.fullmatch(file) and file not in needed:
                 path.unlink()
@@ -286,14 +294,9 @@ class _Mirror:
 def _tell(path: Path, seconds: float, number: int, total: int, since_the_first: float) -> None:
     megabytes = path.stat().st_size / 1e6
     speed = megabytes / max(seconds, 1e-3)
-    left = datetime.timedelta(seconds=round(since_the_first / number * (total - number)))
+    left = time_left(since_the_first, number, total - number)
     log.info("%s: file %d of %d, %.1f MB at %.1f MB/s; about %s left", path.name, number, total, megabytes, speed, left)
 
 
 def _year(prefix: str) -> int:
     return int(prefix[-2:]) if prefix else 0
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from medllm_ops.files import read_json, write_json
@@ -33,11 +32,6 @@ class Part:
     def begin(self, validator: str) -> None:
         """Note which file it is the beginning of."""
         write_json(self._note, {"validator": validator})
-
-    def md5(self) -> str:
-        """MD5 of what is here, as 32 hexadecimal digits."""
-        with self.file.open("rb") as file:
-            return hashlib.file_digest(file, "md5").hexdigest()
 
     def finish(self) -> None:
         """Give the file its name."""

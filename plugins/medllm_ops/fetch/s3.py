@@ -45,14 +45,14 @@ def fetch(settings: Settings, known: Known, folder: Path, client: Client) -> Ite
         }
     names = {f"s3://{bucket}/{key}": key for key in chosen(list(etags), settings.patterns, place)}
     clear_spool(folder)
-    for name, key in names.items():
-        if known.files.get(name) == etags[key].strip('"'):
-            continue
+    due = {name: key for name, key in names.items() if known.files.get(name) != etags[key].strip('"')}
+    for number, (name, key) in enumerate(due.items(), start=1):
         path = spool_path(folder, name)
         with _told(name):
             etag = _bring(s3, bucket, key, etags[key], path)
         if etag:
-            yield FetchedFile(name=name, path=path, url=name, checksum=etag.strip('"'), whole=True)
+            left = len(due) - number
+            yield FetchedFile(name=name, path=path, url=name, checksum=etag.strip('"'), whole=True, left=left)
     yield from removed(f"{place}/", names, known)
 
 

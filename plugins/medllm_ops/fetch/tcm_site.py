@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,7 @@ from pydantic import Field, field_validator
 
 from medllm_ops import __version__
 from medllm_ops.fetch import tcm_layout
-from medllm_ops.fetch.base import FetchedFile, FetchError, FetchSettings, Known
+from medllm_ops.fetch.base import FetchedFile, FetchError, FetchSettings, Known, time_left
 from medllm_ops.fetch.http import Client
 from medllm_ops.fetch.http_answers import HttpError
 from medllm_ops.fetch.robots import Robots
@@ -103,8 +104,10 @@ class _Crawl:
         self._robots = Robots.read(self._settings.base_url, self._settings.user_agent, self._client)
         self._client.pause = self._robots.pause(self._settings.delay)
         books = self._books()
-        for number, book in enumerate(books, start=1):
-            log.info("book %d of %d: %s", number, len(books), book)
+        began = time.monotonic()
+        for done, book in enumerate(books):
+            left = f"; about {time_left(time.monotonic() - began, done, len(books) - done)} left" if done else ""
+            log.info("book %d of %d: %s%s", done + 1, len(books), book, left)
             yield from self._book(book)
 
     def _books(self) -> list[str]:

@@ -15,7 +15,7 @@ class DatasetConvertOperator(BaseOperator):
     good record came out.
 
     :param source: the name of the source, such as ``pubmed``. (templated)
-    :param files: paths of its raw files, in order. (templated)
+    :param files: paths of its raw files, in order; a single one may be given as it is. (templated)
     :param output_dir: the folder to make, whole or not at all. (templated)
     :param sample: the most records to keep, drawn by a stable hash; 0 keeps all. (templated)
     """
@@ -26,7 +26,7 @@ class DatasetConvertOperator(BaseOperator):
         self,
         *,
         source: str,
-        files: Sequence[str],
+        files: str | Sequence[str],
         output_dir: str,
         sample: int | str = 0,
         **kwargs: Any,
@@ -41,6 +41,7 @@ class DatasetConvertOperator(BaseOperator):
         """Convert, and return the ledger."""
         from medllm_ops.datasets.convert import convert_source
 
-        result = convert_source(self.source, self.files, self.output_dir, int(self.sample))
+        files = [self.files] if isinstance(self.files, str) else self.files
+        result = convert_source(self.source, files, self.output_dir, int(self.sample))
         self.log.info("%s: %d in, %d out, dropped %s", self.source, result["in"], result["out"], result["dropped"])
         return result

@@ -49,8 +49,9 @@ class CorpusRefreshOperator(BaseOperator):
     """Fetches, keeps, parses and applies what is new, raw file by raw file; repeated, it goes on where it stopped.
 
     Returns small JSON: raw files, items, how many records were added, changed, deleted, retracted, rejected, and the
-    corpus version. The same goes with the event of the asset ``corpus_<source>``. Where nothing is new, the task is
-    skipped and no asset changes, so that nothing downstream is made again for nothing.
+    corpus version; what each raw file did is in the log. The same JSON goes with the event of the asset
+    ``corpus_<source>``. Where nothing is new, the task is skipped and no asset changes, so that nothing downstream is
+    made again for nothing.
 
     :param source: the name of the source, such as ``pubmed``. (templated)
     :param settings: of its fetcher, where they differ from its catalogue entry; empty values are left out. (templated)
@@ -89,11 +90,6 @@ class CorpusRefreshOperator(BaseOperator):
             self.source, changes, corpus=self.corpus or None, keep_raw=self.keep_raw, wait=self.wait
         )
         summary = refreshed.summary()
-        for applied in refreshed.files:
-            ledger = applied.ledger.to_row()
-            self.log.info(
-                "%s: %d in, %s, dropped %s", applied.name, ledger["in"], dict(applied.events), ledger["dropped"]
-            )
         self.log.info("summary: %s", summary)
         if not refreshed.files:
             raise AirflowSkipException(f"nothing is new at {self.source}")

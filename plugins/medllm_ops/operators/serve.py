@@ -13,8 +13,9 @@ from medllm_ops.operators.base import StepOperator
 class ServeOperator(StepOperator):
     """Starts ``swift deploy`` on loopback with a generated key and proves it with a prompt.
 
-    Returns ``{"url", "served_model_name", "prompt", "answer", "seconds", "left_running"}``. The key stays in the
-    endpoint's own file. ``medllm-ops serve list`` and ``serve stop`` find and end what was left running.
+    Returns ``{"url", "served_model_name", "prompt", "answer", "tokens", "seconds", "left_running", "enforced"}``; an
+    answer of nothing but blanks fails it where the recipe enforces its gates. The key stays in the endpoint's own file.
+    ``medllm-ops serve list`` and ``serve stop`` find and end what was left running.
 
     :param name: the endpoint's name. (templated)
     :param recipe: the recipe of the model, for its type and template. (templated)

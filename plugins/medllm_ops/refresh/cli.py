@@ -4,37 +4,51 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from medllm_ops.corpus import manifest as manifests
-from medllm_ops.corpus.maintenance import KEPT_VERSIONS, verify
+from medllm_ops.corpus.maintenance import KEPT_VERSIONS, verify, verify_raw
 from medllm_ops.corpus.maintenance import compact as compact_corpus
+from medllm_ops.corpus.manifest import CorpusError
 from medllm_ops.corpus.reader import Snapshot, corpus_url
-from medllm_ops.corpus.storage import open_storage
-from medllm_ops.errors import MedllmError
+from medllm_ops.corpus.storage import Storage, open_storage
+from medllm_ops.yaml_file import read_setting
+
+if TYPE_CHECKING:
+    from medllm_ops.refresh.summary import Refreshed
 
 corpus_app = typer.Typer(no_args_is_help=True, help=__doc__)
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False)
 
 Corpus = Annotated[
     str | None,
     typer.Option("--corpus", envvar="MEDLLM_CORPUS", help="A folder or s3://…; MEDLLM_HOME/corpus by default."),
 ]
-Version = Annotated[str | None, typer.Option(help="A version's number or tag; the latest by default.")]
+Version = Annotated[str | None, typer.Option(help="A version's number, a tag, or latest, which is the default.")]
 
 EXIT_WRONG = 1
 
 
+def _storage(corpus: str | None) -> Storage:
+    """The corpus at this address.
+
+    :raises CorpusError: if the user named it and nothing is there: a slip of the pen is no empty corpus.
+    """
+    storage = open_storage(corpus_url(corpus))
+    if corpus and not manifests.versions(storage) and not storage.keys(""):
+        raise CorpusError(f"{storage.url}: there is no corpus; the first refresh makes it")
+    return storage
+
+
 def _snapshot(corpus: str | None, version: str | None) -> Snapshot:
-    return Snapshot(open_storage(corpus_url(corpus)), version)
+    return Snapshot(_storage(corpus), version)
 
 
 @corpus_app.command()
@@ -42,7 +56,8 @@ def show(corpus: Corpus = None, version: Version = None) -> None:
     """Show what the corpus has of each source, and its tags."""
     snapshot = _snapshot(corpus, version)
     console.print(
-        f"corpus {snapshot.storage.url}, version {snapshot.version} of {snapshot.manifest.created or 'never'}"
+        f"corpus {snapshot.storage.url}, version {snapshot.version} of {snapshot.manifest.created or 'never'}",
+        soft_wrap=True,
     )
     columns = ("alive", "retracted", "deleted", "rejects", "files")
     table = Table("source", *columns, "generation", box=None)
@@ -83,16 +98,19 @@ def history(
     record_id: Annotated[str, typer.Argument(metavar="ID")], corpus: Corpus = None, version: Version = None
 ) -> None:
     """Print what happened to a record, oldest first."""
-    table = Table("date", "event", "version", "raw file")
-    for row in _snapshot(corpus, version).history(record_id):
-        table.add_row(row["date"], row["event"], str(row["version"]), row["file"])
-    console.print(table)
+    facts = _snapshot(corpus, version).history(record_id)
+    console.print(f"{'date':20}  {'event':10}  version  raw file")
+    for row in facts:
+        line = f"{row['date']:20}  {row['event']:10}  {row['version']:7}  {row['file']}"
+        console.print(line, markup=False, soft_wrap=True)
 
 
 @corpus_app.command()
 def rejects(source: Annotated[str, typer.Argument()], corpus: Corpus = None, version: Version = None) -> None:
     """Write what could not become a record as JSON lines, with file, position and reason."""
-    for row in _snapshot(corpus, version).rejects(source):
+    snapshot = _snapshot(corpus, version)
+    snapshot.check_sources([source])
+    for row in snapshot.rejects(source):
         sys.stdout.buffer.write(orjson.dumps(row) + b"\n")
 
 
@@ -119,7 +137,7 @@ def tag(
     corpus: Corpus = None,
 ) -> None:
     """Give a version a name; it is then never cleaned away."""
-    storage = open_storage(corpus_url(corpus))
+    storage = _storage(corpus)
     number = manifests.read(storage).version if version is None else version
     manifests.tag(storage, name, number, move)
     console.print(f"{name}: version {number}")
@@ -131,16 +149,21 @@ def compact(
     corpus: Corpus = None,
 ) -> None:
     """Join small files and clean away old versions without a tag."""
-    freed = compact_corpus(open_storage(corpus_url(corpus)), keep)
+    freed = compact_corpus(_storage(corpus), keep)
     console.print(f"{freed / 1e6:,.1f} MB freed")
 
 
 @corpus_app.command(name="verify")
-def verify_corpus(corpus: Corpus = None, version: Version = None) -> None:
+def verify_corpus(
+    raw: Annotated[bool, typer.Option("--raw", help="Read the raw files, too: can it be rebuilt?")] = False,
+    corpus: Corpus = None,
+    version: Version = None,
+) -> None:
     """Read a version whole and say what is wrong with it; exit code 1 if anything is."""
     snapshot = _snapshot(corpus, version)
     wrong = 0
-    for wrong, sentence in enumerate(verify(snapshot), start=1):  # noqa: B007
+    found = chain(verify(snapshot), verify_raw(snapshot) if raw else ())
+    for wrong, sentence in enumerate(found, start=1):  # noqa: B007
         typer.echo(f"error: {sentence}", err=True)
     if wrong:
         raise typer.Exit(EXIT_WRONG)
@@ -168,40 +191,26 @@ def refresh(
 
     values: dict[str, Any] = {"base_url": base_url, "since": since, "max_files": max_files}
     values = {key: value for key, value in values.items() if value is not None}
-    fields = get_entry(source).source.settings.model_fields
-    for item in setting or []:
-        key, equals, text = item.partition("=")
-        if not equals:
-            raise MedllmError(f"--set {item}: it must be NAME=VALUE")
-        # A text is taken as it is: a query such as "lung cancer"[title] is no YAML.
-        is_text = key in fields and fields[key].annotation is str
-        values[key] = text if is_text else _yaml(item, text)
+    fields = get_entry(source).source.settings
+    values |= dict(read_setting(item, fields) for item in setting or [])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    began = time.monotonic()
-    refreshed = refresh_source(source, values, corpus=corpus, keep_raw=keep_raw, wait=wait)
-    _tell(refreshed.summary(), time.monotonic() - began)
+    refresh_source(source, values, corpus=corpus, keep_raw=keep_raw, wait=wait, tell=_tell)
 
 
-def _yaml(item: str, text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise MedllmError(f"--set {item}: {' '.join(str(error).split())}") from error
-
-
-def _tell(summary: dict[str, Any], seconds: float) -> None:
-    if not summary["files"]:
-        console.print(f"{summary['source']}: nothing new ({seconds:.1f} s)")
+def _tell(refreshed: Refreshed) -> None:
+    if not refreshed.files:
+        console.print(f"{refreshed.source}: nothing new ({refreshed.seconds:.1f} s)")
         return
+    summary = refreshed.summary()
+    files = "raw file" if summary["files"] == 1 else "raw files"
     console.print(
-        f"{summary['source']}: {summary['files']} raw files, {summary['in']:,} items, "
-        f"corpus version {summary['version']} ({seconds:.1f} s)"
+        f"{refreshed.source}: {summary['files']:,} {files}, {summary['in']:,} items, "
+        f"corpus version {summary['version']} ({refreshed.seconds:.1f} s)",
+        soft_wrap=True,
     )
-    for event, count in summary["events"].items():
-        console.print(f"  {count:,} {event}")
-    for reason, count in summary["dropped"].items():
-        console.print(f"  {count:,} × {reason}")
+    for line in refreshed.lines():
+        console.print(f"  {line}", markup=False, soft_wrap=True)
 
 
 @corpus_app.command()
@@ -214,5 +223,4 @@ def rebuild(
     from medllm_ops.refresh.refresh import rebuild as rebuild_source
     from medllm_ops.sources import get_source
 
-    refreshed = rebuild_source(get_source(source), open_storage(corpus_url(corpus)), open_storage(out))
-    _tell(refreshed.summary(), refreshed.seconds)
+    _tell(rebuild_source(get_source(source), _storage(corpus), open_storage(out)))

@@ -6,68 +6,40 @@ instant, the next refresh goes on after the last file that was applied.
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import multiprocessing.connection
 import os
-import shutil
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from medllm_ops.corpus import manifest as manifests
 from medllm_ops.corpus.items import write_items
-from medllm_ops.corpus.raw_store import RawStore, sha256_of
+from medllm_ops.corpus.raw_store import RawStore
 from medllm_ops.corpus.reader import Snapshot, corpus_url
 from medllm_ops.corpus.storage import Storage, open_storage
 from medllm_ops.corpus.writer import Applied, Writer, open_writer
 from medllm_ops.errors import MedllmError, UnreadableFileError
 from medllm_ops.fetch.base import FetchedFile, FetchSettings
 from medllm_ops.fetch.http import Client
+from medllm_ops.files import sha256_of, text_hash
 from medllm_ops.home import home
 from medllm_ops.records import Deletion, Record, Reject
+from medllm_ops.refresh.summary import Refreshed, log_progress, log_summary
 from medllm_ops.sources import get_entry
 from medllm_ops.sources.base import Parser, Source
 from medllm_ops.sources.catalogue import Sample
 from medllm_ops.sources.sample import NOT_SAMPLED, Sampled
 
-log = logging.getLogger(__name__)
-
 UNREADABLE = "unreadable file"
 ALL = Sample()
-
-
-@dataclass(slots=True)
-class Refreshed:
-    """What a refresh did: a line for each raw file, and the sums of them."""
-
-    source: str
-    files: list[Applied] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def summary(self) -> dict[str, Any]:
-        """Small JSON: files, records in, events (added, changed, deleted, …), drops by reason, corpus version."""
-        events: Counter[str] = Counter()
-        dropped: Counter[str] = Counter()
-        for applied in self.files:
-            events += applied.events
-            dropped += applied.ledger.dropped
-        return {
-            "source": self.source,
-            "files": len(self.files),
-            "in": sum(applied.ledger.rows_in for applied in self.files),
-            "events": dict(sorted(events.items())),
-            "dropped": dict(sorted(dropped.items())),
-            "version": self.files[-1].version if self.files else None,
-            "seconds": round(self.seconds, 1),
-        }
 
 
 def refresh(
@@ -79,6 +51,7 @@ def refresh(
     keep_raw: bool = True,
     wait: float = 0,
     workers: int | None = None,
+    tell: Callable[[Refreshed], None] = log_summary,
 ) -> Refreshed:
     """Bring everything that is new at a source's publisher into the corpus.
 
@@ -86,38 +59,38 @@ def refresh(
     :param keep_raw: keep the raw files in the raw store.
     :param wait: seconds to wait for another refresh of the source to end.
     :param workers: processes that parse; as many as there are processors by default.
+    :param tell: is given what was done, in the end or when it fails after something was done.
     :raises MedllmError: in one clear sentence; what was applied until then stays.
     """
     if source.fetch is None:
         raise MedllmError(f"source {source.name} cannot be fetched: convert its files with `medllm-ops convert`")
     refreshed = Refreshed(source.name)
-    began = time.monotonic()
-    spool = home() / "spool" / source.name
-    spool.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        writer = stack.enter_context(open_writer(storage, source.name, wait))
-        client = stack.enter_context(
-            Client(
-                attempts=settings.attempts,
-                first_wait=settings.first_wait,
-                longest_wait=settings.longest_wait,
-                timeout=settings.timeout,
-            )
-        )
-        fetched = islice(source.fetch(settings, writer.known, spool, client), settings.max_files or None)
-        store = RawStore(storage, source.name) if keep_raw else None
-        for raw, items in _parsed(source.parse, fetched, spool, sample, workers):
-            date = manifests.now()
-            if store:
-                digest = store.keep(raw, writer.next_number, date, sample.model_dump())
-            else:
-                digest = sha256_of(raw.path) if raw.path else ""
-            applied = _apply(writer, raw, items, digest, date)
-            if raw.path is not None and raw.path.is_relative_to(spool):
-                raw.path.unlink(missing_ok=True)
-            refreshed.files.append(applied)
-            _tell(applied, len(refreshed.files), time.monotonic() - began)
-    refreshed.seconds = time.monotonic() - began
+    client = Client(
+        attempts=settings.attempts,
+        first_wait=settings.first_wait,
+        longest_wait=settings.longest_wait,
+        timeout=settings.timeout,
+    )
+    try:
+        with client, open_writer(storage, source.name, wait) as writer, _told_of_takeover(writer):
+            began = time.monotonic()
+            spool = _spool(source.name, storage)
+            fetched = islice(source.fetch(settings, writer.known, spool, client), settings.max_files or None)
+            store = RawStore(storage, source.name) if keep_raw else None
+            for raw, items in _parsed(source.parse, fetched, spool, sample, workers):
+                refreshed.files.append(_keep_and_apply(writer, store, raw, items, sample))
+                if raw.path is not None:
+                    refreshed.bytes += raw.path.stat().st_size
+                    if raw.path.is_relative_to(spool):
+                        raw.path.unlink()
+                refreshed.seconds = time.monotonic() - began
+                log_progress(refreshed, raw.left, settings.max_files)
+            refreshed.seconds = time.monotonic() - began
+    except Exception:
+        if refreshed.files:
+            tell(refreshed)
+        raise
+    tell(refreshed)
     return refreshed
 
 
@@ -127,33 +100,44 @@ def refresh_source(
     corpus: str | None = None,
     keep_raw: bool | None = None,
     wait: float = 0,
+    tell: Callable[[Refreshed], None] = log_summary,
 ) -> Refreshed:
     """:func:`refresh` a source of the catalogue, as its entry says, with changes to its settings.
 
-    :param corpus: the corpus's address; ``corpus/`` in the home folder by default.
+    :param corpus: the corpus's address; see :func:`~medllm_ops.corpus.reader.corpus_url`.
     :raises MedllmError: in one clear sentence; what was applied until then stays.
     """
     entry = get_entry(name)
     settings = entry.fetch_settings(**changes)
     keep_raw = entry.keep_raw if keep_raw is None else keep_raw
     storage = open_storage(corpus_url(corpus))
-    return refresh(entry.source, settings, storage, sample=entry.sample, keep_raw=keep_raw, wait=wait)
+    return refresh(entry.source, settings, storage, sample=entry.sample, keep_raw=keep_raw, wait=wait, tell=tell)
 
 
 def rebuild(source: Source, old: Storage, new: Storage) -> Refreshed:
     """Make a source's tables anew in another corpus, from the raw store of the old one, with the old dates.
 
-    :raises CorpusError: if a raw file was not kept, is missing or damaged.
+    What is there of an earlier rebuild is gone on with.
+
+    :raises MedllmError: if a raw file was not kept, is missing or damaged, or the other corpus holds something else.
     """
     refreshed = Refreshed(source.name)
     began = time.monotonic()
     store = RawStore(old, source.name)
-    spool = home() / "spool" / f"rebuild-{source.name}"
-    shutil.rmtree(spool, ignore_errors=True)
-    spool.mkdir(parents=True)
+    if new.url == old.url:
+        raise MedllmError(f"{new.url}: name another place than the corpus itself")
+    if not (files := manifests.read(old).source(source.name).files):
+        raise MedllmError(f"{old.url}: there is nothing of {source.name} to rebuild")
     applied = {row["number"]: row["sha256"] for row in Snapshot(old).files(source.name)}
     with open_writer(new, source.name) as writer:
-        for entry in store.entries(manifests.read(old).source(source.name).files):
+        spool = _spool(f"rebuild-{source.name}", new)
+        there = {row["number"]: row["sha256"] for row in Snapshot(new).files(source.name)}
+        for entry in store.entries(files):
+            if there.get(entry.number, entry.sha256) != entry.sha256:
+                raise MedllmError(
+                    f"{new.url} holds another raw file {entry.number} of {source.name} than {old.url}: "
+                    "name an empty place"
+                )
             if entry.number < writer.next_number:
                 continue
             if entry.sha256 != applied.get(entry.number, entry.sha256):
@@ -169,11 +153,42 @@ def rebuild(source: Source, old: Storage, new: Storage) -> Refreshed:
     return refreshed
 
 
+def _spool(name: str, storage: Storage) -> Path:
+    """Where raw files wait to be applied. Each corpus has a folder of its own: two may be written at once."""
+    folder = home() / "spool" / f"{name}-{text_hash(storage.url)[:8]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob("*.items"):  # a killed refresh's
+        leftover.unlink()
+    return folder
+
+
 @dataclass(frozen=True, slots=True)
 class _Items:
     path: Path
     not_sampled: int
     is_readable: bool
+
+
+@contextmanager
+def _told_of_takeover(writer: Writer) -> Iterator[None]:
+    """Files that are missing because another process took over: tell of the lease, not of them."""
+    try:
+        yield
+    except OSError:
+        writer.check()
+        raise
+
+
+def _keep_and_apply(
+    writer: Writer, store: RawStore | None, raw: FetchedFile, items: _Items | None, sample: Sample
+) -> Applied:
+    writer.check()  # the raw store's log is no table: nothing else keeps out a writer that was taken over
+    date = manifests.now()
+    if store:
+        digest = store.keep(raw, writer.next_number, date, sample.model_dump())
+    else:
+        digest = sha256_of(raw.path) if raw.path else ""
+    return _apply(writer, raw, items, digest, date)
 
 
 def _apply(writer: Writer, raw: FetchedFile, items: _Items | None, digest: str, date: str) -> Applied:
@@ -263,18 +278,3 @@ def _parse(parse: Parser, raw: FetchedFile, path: Path, sample: Sample) -> _Item
     sampled = Sampled(items(), sample.rows, sample.seed)
     write_items(sampled, path)
     return _Items(path, sampled.left_out, is_readable)
-
-
-def _tell(applied: Applied, number: int, seconds: float) -> None:
-    events = ", ".join(f"{count:,} {event}" for event, count in sorted(applied.events.items())) or "nothing new"
-    ledger = applied.ledger
-    log.info(
-        "file %d, %s: %d in, %s, %d dropped; corpus version %d after %.0f s",
-        number,
-        applied.name,
-        ledger.rows_in,
-        events,
-        ledger.dropped.total(),
-        applied.version,
-        seconds,
-    )
