@@ -82,11 +82,11 @@ def test_only_a_preference_has_a_rejected_response() -> None:
 
 def test_a_reject_can_always_be_written_and_its_excerpt_is_short() -> None:
     name = b"\xd6\xd0.txt".decode("utf-8", "surrogateescape")  # a file name in GBK, as Linux gives it out
-    reject = Reject(file=name, position="line 1", reason="r", detail="\ud800", id="x:\udfff", excerpt="e" * 5000)
+    reject = Reject(file=name, position="member \ud800", reason="r", detail="\ud800", id="x:\udfff", excerpt="e" * 5000)
     row = orjson.loads(orjson.dumps(reject.to_row()))
     assert row == {
         "file": "??.txt",
-        "position": "line 1",
+        "position": "member ?",
         "id": "x:?",
         "reason": "r",
         "detail": "?",

@@ -110,16 +110,16 @@ class Reject:
     def to_row(self) -> dict[str, Any]:
         """The line of ``rejects.jsonl``."""
         return {
-            "file": _writable(self.file),
-            "position": self.position,
-            "id": self.id and _writable(self.id),
-            "reason": self.reason,
-            "detail": _writable(self.detail),
-            "excerpt": _writable(self.excerpt[:EXCERPT_CHARACTERS]),
+            "file": writable(self.file),
+            "position": writable(self.position),
+            "id": self.id and writable(self.id),
+            "reason": writable(self.reason),
+            "detail": writable(self.detail),
+            "excerpt": writable(self.excerpt[:EXCERPT_CHARACTERS]),
         }
 
 
-def _writable(text: str) -> str:
+def writable(text: str) -> str:
     """The text with a question mark for each lone surrogate: file names and broken escapes bring them."""
     return text.encode("utf-8", "replace").decode("utf-8")
 

@@ -133,6 +133,14 @@ def test_a_path_that_climbs_out_is_refused(tmp_path: Path, name: str) -> None:
     assert good.data == b"2"
 
 
+def test_a_name_that_was_lost_costs_its_member_only(tmp_path: Path) -> None:
+    path = zipped(tmp_path, {"a.json": b"1", "good.json": b"2"})
+    path.write_bytes(path.read_bytes().replace(b"a.json", b"\0.json"))
+    lost, good = zip_members(path, ".json")
+    assert lost.refusal == "unsafe path in archive"
+    assert good.data == b"2"
+
+
 def test_bombs_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = zipped(tmp_path, {"bomb.json": bytes(2 << 20), "large.json": CONTENT, "good.json": b"2"})
     monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 2_500_000)

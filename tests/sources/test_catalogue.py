@@ -80,8 +80,8 @@ def test_a_source_is_added_by_one_module_and_one_entry(write: Path, tmp_path: Pa
     assert (row["source"], row["messages"][1]["content"]) == ("toy", "A small example.")
     assert list_files(tmp_path / "raw") == {"toy": [raw]}
     told = medllm_ops("corpus", "refresh", "toy", "--set", f"location={raw.parent}")
-    assert "toy: 1 raw files, 2 items" in told
-    assert "1 added" in told
+    assert "toy: 1 raw file, 2 items" in told
+    assert "sft/toys.jsonl: 1 new, 0 changed" in told
 
 
 def test_a_changed_module_converts_anew(write: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,6 +115,15 @@ def test_a_row_of_5_mb(tmp_path: Path) -> None:
     assert rejects_of(found) == [("line 3", "broken quotes")]
 
 
+@pytest.mark.parametrize("end", ["\nc,d\n", "\r\nc,d", '\nc,d\n"e\nf",g\n'])
+def test_a_row_of_5_mb_in_many_lines_is_one_reject(tmp_path: Path, end: str) -> None:
+    large = 'a ""line""\n\n' * (5 << 17)
+    found = read(tmp_path, f'instruction,output\na,b\nlong,"{large}"{end}')
+    assert rejects_of(found) == [("line 3", "row too large")]
+    assert [row["output"] for row in rows_of(found)][:2] == ["b", "d"]
+    assert [row.position for row in found][2:] == [f"line {number + (10 << 17)}" for number in (4, 5)][: len(found) - 2]
+
+
 def test_a_cell_that_is_not_in_the_encoding(tmp_path: Path) -> None:
     found = read(tmp_path, written().encode().replace("头".encode(), b"\xe5\xa4"))
     assert rows_of(found) == ROWS[:2] + ROWS[3:]

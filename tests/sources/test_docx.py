@@ -113,6 +113,7 @@ def test_the_title_is_the_property_then_the_heading_then_the_name(tmp_path: Path
     for data, title in [
         (docx(body, **{"docProps/core.xml": core}), "指南 2024"),
         (docx(body, **{"docProps/core.xml": "<broken"}), "一、总则"),
+        (docx(body, **{"docProps/core.xml": f'<?xml version="1.0" encoding="UDF-8"?>{core}'}), "一、总则"),
         (docx(p("总标题", "T") + body), "总标题"),
         (docx(p("text")), "报告"),
     ]:

@@ -94,6 +94,7 @@ def test_a_record_has_title_abstract_and_where_it_is_from(tmp_path: Path) -> Non
         ("It works. Copyright 1999 A House, Inc.", "It works."),
         ("It works. © 2015 The Authors.", "It works."),
         ("The 1998 copyright law (c) changed. It works.", "The 1998 copyright law (c) changed. It works."),
+        ("It works. Tel.: +1 555 123 4567; e-mail: a.doe@uni.example.org.", "It works."),
         ("It is free. Contact: a.doe@uni.example.org. It works.", "It is free. It works."),
         ("Fe3O4@SiO2.Significance is high.", "Fe3O4@SiO2.Significance is high."),
     ],
@@ -122,6 +123,14 @@ def test_labels(tmp_path: Path) -> None:
         <AbstractText Label="">Five.</AbstractText>
         <CopyrightInformation>Copyright 2020 A House</CopyrightInformation>"""
     assert body(tmp_path, abstract) == "AIM: One.\nMETHODS AND RESULTS: Two.\nThree.\nFour.\nFive."
+
+
+def test_the_language_is_that_of_the_text(tmp_path: Path) -> None:
+    chinese = only(tmp_path, article("[铁的储存]", "<AbstractText>目的：研究铁（Fe）在人体内的储存。</AbstractText>"))
+    english = only(
+        tmp_path, article("中药 in trials", "<AbstractText>A herb, 黄芪, was tried with α-blockers.</AbstractText>")
+    )
+    assert (chinese.language, english.language) == ("zh", "en")
 
 
 def test_what_is_not_the_text(tmp_path: Path) -> None:

@@ -172,18 +172,21 @@ def test_preference_in_each_shape(tmp_path: Path) -> None:
         {"messages": dialogue, "rejected_response": "bad"},
         {"query": "q", "response": "good", "rejected_response": "bad"},
         {**human, "chosen": {"from": "gpt", "value": "good"}, "rejected": {"from": "gpt", "value": "bad"}},
+        {"prompt": "q", "chosen": "good", "rejected": "bad"},
+        {"question": "q", "chosen": "good", "rejected": "bad"},
+        {"instruction": "q", "input": "", "chosen": "good", "rejected": "bad"},
         {**human, "chosen": "the same", "rejected": " the\tsame\n"},
         {**human, "chosen": "good", "rejected": ""},
         {**human, "chosen": "", "rejected": "bad"},
         {**human, "chosen": "good", "rejected": ["bad"]},
         {"messages": dialogue[:1], "rejected_response": "bad"},
     )
-    for record in found[:4]:
+    for record in found[:7]:
         assert isinstance(record, Preference)
         assert turns(record) == [("user", "q"), ("assistant", "good")]
         assert record.rejected_response == "bad"
-    assert len({record.id for record in found[:4]}) == 1
-    assert [item.reason for item in found[4:] if isinstance(item, Reject)] == [
+    assert len({record.id for record in found[:7]}) == 1
+    assert [item.reason for item in found[7:] if isinstance(item, Reject)] == [
         "answers are equal",
         "empty turn",
         "empty turn",

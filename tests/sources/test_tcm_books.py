@@ -118,6 +118,26 @@ def test_a_body_with_a_damaged_label(tmp_path: Path) -> None:
     assert found.text == "《百草小识》甲\n内容：乙。"
 
 
+@pytest.mark.parametrize("tag", ["<篇>二", "篇名>二", "<\x80篇名>二", "<", None])
+def test_a_broken_tag_costs_its_own_section(tmp_path: Path, tag: str | None) -> None:
+    whole = "<目录>卷\n<篇名>一\n内容：甲。\n\n{}属性：乙。\n丙。\n<篇名>三\n内容：丁。\n"
+    expected = read(tmp_path, whole.format("<篇名>二\n").encode())
+    first, broken, last = read(tmp_path, whole.format("" if tag is None else f"{tag}\n").encode())
+    assert [first, last] == [expected[0], expected[2]]
+    assert isinstance(broken, Reject)
+    assert (broken.position, broken.reason) == ("section 2", "broken tag")
+    assert broken.excerpt == f"{tag or ''} 乙。\n丙。"
+
+
+@pytest.mark.parametrize("tag", ["<目>", "<\x80目录>", "目录>", "<目录"])
+def test_a_broken_tag_of_a_chapter_costs_the_path_only(tmp_path: Path, tag: str) -> None:
+    whole = "<目录>卷一\n<篇名>一\n内容：甲。\n\n{}卷二\n\n<篇名>二\n内容：乙。\n<目录>卷三\n<篇名>三\n内容：丁。\n"
+    expected = documents(read(tmp_path, whole.format("<目录>").encode()))
+    found = documents(read(tmp_path, whole.format(tag).encode()))
+    assert [found[0], found[2]] == [expected[0], expected[2]]
+    assert (found[1].title, found[1].text) == ("《百草小识》二", expected[1].text)
+
+
 def test_modern_books_are_not_called_free(tmp_path: Path) -> None:
     section = "<篇名>甲\n内容：乙。"
     assert documents(read(tmp_path, HEAD.replace("1700", "1962") + section))[0].licence == ""
@@ -180,7 +200,7 @@ def test_one_mutation_leaves_the_other_sections_as_they_were(
     body, start, stop = mutate(b"".join(sections), kind, where, length, value)
     found = as_rows(read(tmp_path, head + body))
     offsets = [sum(map(len, sections[:n])) for n in range(len(sections) + 1)]
-    # A section whose tags are damaged runs into the one before it.
+    # A section whose tags and label are damaged runs into the one before it.
     tags = len("\n<目录>\n\n<篇名>\n".encode(encoding)) + 20
     before = sum(offsets[n + 1] + tags <= start for n in range(len(sections)))
     after = sum(offsets[n] > stop for n in range(len(sections)))

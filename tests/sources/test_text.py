@@ -2,7 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medllm_ops.sources.text import excerpt, tidy_line, tidy_lines, without_copyright, without_mail_addresses
+from medllm_ops.sources.text import (
+    excerpt,
+    tidy_line,
+    tidy_lines,
+    without_copyright,
+    without_mail_addresses,
+    without_telephone_numbers,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,12 +56,42 @@ def test_mail_addresses(text: str, rest: str) -> None:
 @pytest.mark.parametrize(
     ("text", "rest"),
     [
+        ("Works. Tel.: +49 (0)30 1234-5678; Fax +49 30 12345679. End", "Works. End"),
+        ("Works. Phone: 555-123-4567", "Works."),
+        (
+            "Asked by telephone 1990-2000 and by phone. 1999 2003 were left out.",
+            "Asked by telephone 1990-2000 and by phone. 1999 2003 were left out.",
+        ),
+        ("Platelets (1 234 567 / l) and a hotel: 12.", "Platelets (1 234 567 / l) and a hotel: 12."),
+    ],
+)
+def test_telephone_numbers(text: str, rest: str) -> None:
+    assert without_telephone_numbers(text) == rest
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
         ("Works. (PsycINFO Database Record (c) 2014 APA, all rights reserved)", "Works."),
         ("Works. (PsycInfo Database Record (c) 2023 APA, all rights reserved).", "Works."),
         ("Works. Copyright © 2003 John Wiley & Sons, Ltd.", "Works."),
         ("Works! (C) 1997 A House.", "Works!"),
         ("Works. © The Author(s) 2019. Published by A House.", "Works."),
         ("Copyright 2001 A House", ""),
+        ("Works. Crown Copyright © 2013. Published by A House Ltd. All rights reserved.", "Works."),
+        ("Works. Published by A House Inc. All rights reserved.", "Works."),
+        ("Works. [Copyright 2001 A House, Inc.]", "Works."),
+        ("Works. © The Authors.", "Works."),
+        ("Works. Copyright A House. All rights reserved.", "Works."),
+        (
+            "Works. Copyright © 2020 The Authors. This is an open-access article under the terms of a licence by which "
+            "it may be shared " + "and shared again " * 15,
+            "Works.",
+        ),
+        (
+            "We ask for a licence. Copyright is no matter of ours.",
+            "We ask for a licence. Copyright is no matter of ours.",
+        ),
         ("Groups (a), (b) and (c) were fed in 2001.", "Groups (a), (b) and (c) were fed in 2001."),
         ("We discuss copyright in 2001.", "We discuss copyright in 2001."),
         (

@@ -174,14 +174,14 @@ def zip_members(path: Path, suffix: str) -> Iterator[Member]:
             raise UnreadableFileError(path, f"not a whole zip file ({error}); fetch it again") from error
         with archive:
             for info in archive.infolist():
-                if not info.is_dir():
+                if not info.filename.endswith("/"):  # is_dir fails on an empty name
                     yield _member(archive, info, suffix)
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, suffix: str) -> Member:
     # orig_filename: zipfile itself cuts names at a NUL and turns backslashes round on Windows.
     name = info.orig_filename
-    if _climbs_out(name):
+    if climbs_out(name):
         return Member(name, refusal="unsafe path in archive", detail=name)
     if not name.lower().endswith(suffix):
         return Member(name, refusal="not a data file in archive", detail=f"its name does not end in {suffix}")
@@ -199,6 +199,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, suffix: str) -> Mem
         return Member(name, refusal="damaged file in archive", detail=str(error))
 
 
-def _climbs_out(name: str) -> bool:
+def climbs_out(name: str) -> bool:
+    """Whether the path of a zip's member leads out of the folder that the zip would be unpacked into."""
     windows, posix = PureWindowsPath(name), PurePosixPath(name)
     return "\0" in name or bool(windows.anchor) or posix.is_absolute() or ".." in windows.parts

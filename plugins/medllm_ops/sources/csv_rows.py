@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,11 +19,15 @@ from medllm_ops.sources.row import ROW_LIMIT, Row, RowError
 
 # Columns that hold lists in the JSON form of the same formats; in CSV they are written as JSON.
 _LIST_COLUMNS = frozenset({"history", "messages", "conversations", "conversation"})
+_CELL = re.compile(rb'(?:"(?:[^"]++|"")*+"|[^",\r\n]*+)(,|\r?\n|\Z)')
+_LONGEST_SEARCH = 32 << 20
+"""Bytes in which the end of a row beyond the limit is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
     number: int
+    start: int  # byte of the file
     text: str
     too_long: bool
 
@@ -35,6 +40,7 @@ class _Lines(Iterator[str]):
     """The physical lines for ``csv.reader``; those of a failed record can be given back."""
 
     def __init__(self, file: IO[bytes], encoding: Encoding) -> None:
+        self._file = file
         self._source = limited_lines(file, ROW_LIMIT)
         self._encoding = encoding
         self._given_back: deque[_Line] = deque()
@@ -50,8 +56,8 @@ class _Lines(Iterator[str]):
         return line.text
 
     def _read(self) -> _Line:
-        number, line, too_long = next(self._source)
-        return _Line(number, line.decode(self._encoding, "surrogateescape"), too_long)
+        number, start, line, too_long = next(self._source)
+        return _Line(number, start, line.decode(self._encoding, "surrogateescape"), too_long)
 
     def begin_record(self) -> None:
         self.taken = []
@@ -59,6 +65,42 @@ class _Lines(Iterator[str]):
 
     def give_back_all_but_first(self) -> None:
         self._given_back.extendleft(reversed(self.taken[1:]))
+
+    def skip_large_row(self, cells: int) -> bool:
+        """Go on behind a row that is beyond the limit, if it has so many cells and its quotes are in order.
+
+        Otherwise its first quote is the damage, and nothing is skipped.
+        """
+        first = self.taken[0]
+        here = self._file.tell()
+        self._file.seek(first.start)
+        data = self._file.read(_LONGEST_SEARCH)
+        length = _length_of_row(data, cells, whole=len(data) < _LONGEST_SEARCH)
+        if not length:
+            self._file.seek(here)
+            return False
+        lines = data.count(b"\n", 0, length)
+        self._file.seek(first.start + length)
+        self._source = limited_lines(self._file, ROW_LIMIT, first.number + lines)
+        self._given_back.clear()
+        return True
+
+
+def _length_of_row(data: bytes, cells: int, whole: bool) -> int:
+    """The bytes of the row that ``data`` begins with; 0 if it is none of so many cells.
+
+    :param whole: nothing follows in the file. A byte of ASCII is never part of another character, be it UTF-8 or, for
+        these marks, GB18030.
+    """
+    end = 0
+    for number in range(1, cells + 1):
+        found = _CELL.match(data, end)
+        if found is None:
+            return 0
+        end = found.end()
+        if found[1] != b",":
+            return end if number == cells and (found[1] or whole) else 0
+    return 0
 
 
 @dataclass(slots=True)
@@ -96,19 +138,21 @@ def read_csv(path: Path, file: IO[bytes], encoding: Encoding) -> Iterator[Row | 
         lines.begin_record()
         error: RowError | None = None
         cells: list[str] = []
+        skipped = False
         try:
             cells = next(reader)
         except StopIteration:
             break
         except _TooLargeError:
             error = RowError("row too large", f"more than {ROW_LIMIT} bytes")
+            skipped = len(lines.taken) > 1 and lines.skip_large_row(len(header))
         except csv.Error as problem:
             error = RowError("broken quotes", str(problem))
         if not error and not any(map(str.strip, cells)):
             continue
         first, last = lines.taken[0], lines.taken[-1]
         if error:
-            if len(lines.taken) > 1:
+            if len(lines.taken) > 1 and not skipped:
                 error = RowError("broken quotes", error.detail)
                 lines.give_back_all_but_first()
         elif len(cells) < len(header) or any(cells[len(header) :]):

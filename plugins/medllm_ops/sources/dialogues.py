@@ -41,8 +41,11 @@ def language_of(texts: Iterable[str], named: object = None) -> str:
     """``zh`` or ``en``: as the row names it, else by the share of Han characters among the letters."""
     if isinstance(named, str) and (known := _LANGUAGES.get(named.strip().lower())):
         return known
+    held = tuple(texts)
+    if all(text.isascii() or not _HAN.search(text) for text in held):
+        return "en"
     han = letters = 0
-    for text in texts:
+    for text in held:
         han += len(_HAN.findall(text))
         letters += len(_LETTER.findall(text))
     return "zh" if han > CHINESE_SHARE * letters else "en"

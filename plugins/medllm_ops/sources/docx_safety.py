@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import IO
 from xml.parsers import expat
 
 from medllm_ops.errors import UnreadableFileError
+from medllm_ops.sources.archives import climbs_out
 
 MAX_XML_BYTES = 64 << 20
 """Unpacked size of all XML parts together; a book of 1,000 pages has some 20 MB, and a parsed tree takes 20 times."""
@@ -38,7 +39,7 @@ def check_parts(file: IO[bytes], path: Path) -> None:
     with archive:
         parts = archive.infolist()
         for part in parts:
-            if _climbs_out(part.orig_filename):
+            if climbs_out(part.orig_filename):
                 raise UnreadableFileError(path, f"refused: the part {part.orig_filename!r} lies outside the archive")
             if part.flag_bits & 1:
                 raise UnreadableFileError(path, "protected by a password; save it without")
@@ -70,7 +71,7 @@ def _is_xml(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> bool:
                 parser.Parse(block, False)
     except _RootReachedError:
         return True
-    except expat.ExpatError:
+    except (expat.ExpatError, LookupError):  # a LookupError is an encoding that nobody knows
         return False
     return False
 
@@ -81,8 +82,3 @@ def _root_reached(_name: str, _attributes: dict[str, str]) -> None:
 
 def _document_type(_name: str, _system: str | None, _public: str | None, _internal: bool) -> None:
     raise _DocumentTypeError
-
-
-def _climbs_out(name: str) -> bool:
-    windows, posix = PureWindowsPath(name), PurePosixPath(name)
-    return "\0" in name or bool(windows.anchor) or posix.is_absolute() or ".." in windows.parts

@@ -96,7 +96,7 @@ def read_json_array(path: Path, file: IO[bytes], encoding: Encoding) -> Iterator
         except (json.JSONDecodeError, RecursionError) as error:
             too_large = _is_too_large(error, window)
             window.position += 1
-            found = window.find(_mark(first_keys))
+            found = window.find(row_start(first_keys))
             whole = found or window.text.rstrip().endswith("]" if in_array else "}")
             reason = "row too large" if too_large else "not JSON" if whole else "file cut off"
             closed = closed or not found  # one reject says it
@@ -140,8 +140,8 @@ def _parse_object(text: str) -> dict[str, Any]:
     return value
 
 
-def _mark(first_keys: Counter[str]) -> re.Pattern[str]:
-    # Once may be by damage.
+def row_start(first_keys: Counter[str]) -> re.Pattern[str]:
+    """How a row begins, by how many of the rows so far began with which key; once may be by damage."""
     keys = [key for key, rows in first_keys.items() if rows > 1]
     return re.compile(r'\{\s*"(?:' + "|".join(map(re.escape, keys)) + r')"\s*:') if keys else _ANY_ROW
 

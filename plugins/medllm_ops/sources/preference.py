@@ -1,10 +1,11 @@
-"""Preference pairs: ``conversations`` + ``chosen`` + ``rejected``, or a dialogue + ``rejected_response``."""
+"""Preference pairs: a dialogue or a question with ``chosen`` and ``rejected``, or with ``rejected_response``."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from medllm_ops.records import Preference
+from medllm_ops.sources.alpaca import question_of
 from medllm_ops.sources.dialogues import (
     build_messages,
     check_content,
@@ -20,6 +21,7 @@ from medllm_ops.sources.row import RowError
 from medllm_ops.sources.rows import row_source
 
 NAME = "preference"
+_QUESTIONS = ("query", "prompt", "question")
 
 
 def recognises(row: dict[str, Any]) -> bool:
@@ -43,6 +45,11 @@ def answer_of(row: dict[str, Any], field: str) -> str:
     return text_field(row, field)
 
 
+def _question_of(row: dict[str, Any]) -> str:
+    field = next((name for name in _QUESTIONS if name in row), None)
+    return text_field(row, field) if field else question_of(row)
+
+
 def convert(row: dict[str, Any]) -> Preference:
     """One row as a preference; the better answer is the last turn of its messages.
 
@@ -54,7 +61,7 @@ def convert(row: dict[str, Any]) -> Preference:
     elif "messages" in row:
         turns = turns_of(row, "messages", "role", "content")
     else:
-        turns = [*history_turns(row), ("user", text_field(row, "query"))]
+        turns = [*history_turns(row), ("user", _question_of(row))]
         if "response" in row:
             turns.append(("assistant", text_field(row, "response")))
     if "chosen" in row:

@@ -6,7 +6,8 @@ whatever its first line says.
 
 The text is the title and, on lines of their own, the paragraphs of ``Abstract``. A title in brackets stays in them:
 NLM writes so the titles that it translated. ``OtherAbstract`` and ``VernacularTitle`` are not the text, nor are
-copyright statements and contact data, wherever the publisher put them.
+copyright statements and contact data, wherever the publisher put them. The language is that of the text, which is
+English but for a few; ``Language`` is that of the article.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from medllm_ops.fetch import pubmed as fetch
 from medllm_ops.records import Deletion, Document, Reject
 from medllm_ops.sources.archives import RawFile, check_md5_sidecar
 from medllm_ops.sources.base import Parsed, Source
+from medllm_ops.sources.dialogues import language_of
 from medllm_ops.sources.pubmed_citation import abstract_of, is_number, is_retracted, parse_xml, title_of
 from medllm_ops.sources.text import excerpt
 from medllm_ops.sources.xml_records import Piece, cut
@@ -209,12 +211,13 @@ class _State:
             # Its newest state has no abstract: an older one, that had, is no longer what NLM says.
             return replace(self.reject(NO_ABSTRACT, data), id=f"pubmed:{int(number)}", withdraws=int(version))
         title = title_of(article)
+        text = "\n".join([title, *abstract] if title else abstract)
         return Document(
             id=f"pubmed:{int(number)}",
             source="pubmed",
-            language="en",
+            language=language_of((text,)),
             title=title,
-            text="\n".join([title, *abstract] if title else abstract),
+            text=text,
             url=f"https://pubmed.ncbi.nlm.nih.gov/{int(number)}/",
             licence=LICENCE,
             version=int(version),

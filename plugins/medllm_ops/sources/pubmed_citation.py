@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from lxml import etree
 
-from medllm_ops.sources.text import tidy_line, without_copyright, without_mail_addresses
+from medllm_ops.sources.text import tidy_line, without_copyright, without_mail_addresses, without_telephone_numbers
 
 _RETRACTIONS = ("RetractionIn", "RetractedandRepublishedIn")
 _TRUNCATED = re.compile(r"\s*[(\[]?\bABSTRACT TRUNCATED(?: AT \d+ WORDS)?\b[)\]]?\.?")
@@ -54,7 +54,7 @@ def abstract_of(article: etree._Element) -> list[str]:
     """The paragraphs, each on one line, with their labels."""
     paragraphs = []
     for paragraph in article.iterfind("Abstract/AbstractText"):
-        text = without_copyright(without_mail_addresses(_flat(paragraph)))
+        text = without_copyright(without_telephone_numbers(without_mail_addresses(_flat(paragraph))))
         if "ABSTRACT TRUNCATED" in text:
             text = _TRUNCATED.sub("", text).strip()
         label = _label(paragraph.get("Label", ""))

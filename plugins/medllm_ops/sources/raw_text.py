@@ -55,17 +55,20 @@ def _is_utf_8(run: bytes) -> bool:
     return True
 
 
-def limited_lines(file: IO[bytes], limit: int) -> Iterator[tuple[int, bytes, bool]]:
-    r"""Cut ``file`` into lines at ``\n``: ``(number from 1, line, whether it is longer than limit bytes)``.
+def limited_lines(file: IO[bytes], limit: int, first: int = 1) -> Iterator[tuple[int, int, bytes, bool]]:
+    r"""Cut the rest of ``file`` into lines at ``\n``: ``(number, first byte, line, whether it is over limit bytes)``.
 
     Of a line that is too long only the first ``limit`` bytes are kept, so memory is bounded.
+
+    :param first: the number of the line at which ``file`` stands.
     """
-    number = 0
+    number, start = first, file.tell()
     while line := file.readline(limit + 1):
-        number += 1
         too_long = len(line) > limit and not line.endswith(b"\n")
-        yield number, line[:limit] if too_long else line, too_long
+        yield number, start, line[:limit] if too_long else line, too_long
+        number, start = number + 1, start + len(line)
         while too_long and (rest := file.readline(_BLOCK)):
+            start += len(rest)
             if rest.endswith(b"\n"):
                 break
 

@@ -38,12 +38,7 @@ class RowError(Exception):
             file=str(path),
             position=position,
             reason=self.reason,
-            detail=_writable(self.detail),
+            detail=self.detail,
             id=identifier,
-            excerpt=_writable(excerpt[:EXCERPT_CHARACTERS]),
+            excerpt=excerpt[:EXCERPT_CHARACTERS],
         )
-
-
-def _writable(text: str) -> str:
-    # Bytes that no encoding explains are held as lone surrogates, which cannot be written as UTF-8.
-    return text.encode("utf-8", "replace").decode("utf-8")

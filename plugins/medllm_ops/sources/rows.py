@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -15,7 +16,7 @@ from medllm_ops.records import EXCERPT_CHARACTERS, Record, Reject
 from medllm_ops.sources.archives import open_raw
 from medllm_ops.sources.base import Parsed, Source, Stage
 from medllm_ops.sources.csv_rows import read_csv
-from medllm_ops.sources.json_array import read_json_array
+from medllm_ops.sources.json_array import read_json_array, row_start
 from medllm_ops.sources.raw_text import Encoding, find_encoding, limited_lines
 from medllm_ops.sources.row import ROW_LIMIT, Row, RowError
 
@@ -76,35 +77,52 @@ def _is_object(line: bytes) -> bool:
 
 
 def _read_json_lines(path: Path, file: IO[bytes], encoding: Encoding) -> Iterator[Row | Reject]:
-    for number, line, too_long in limited_lines(file, ROW_LIMIT):
+    first_keys: Counter[str] = Counter()
+    for number, _, line, too_long in limited_lines(file, ROW_LIMIT):
         if not line.strip():
             continue
         position = f"line {number}"
-        try:
-            if too_long:
-                raise RowError("row too large", f"more than {ROW_LIMIT} bytes")
-            yield Row(position, _parse_line(line, encoding))
-        except RowError as error:
-            excerpt = line[: 4 * EXCERPT_CHARACTERS].decode(encoding, "replace")[:EXCERPT_CHARACTERS]
-            yield error.reject(path, position, excerpt)
+        too_large = RowError("row too large", f"more than {ROW_LIMIT} bytes")
+        for piece, row in [(line, too_large)] if too_long else _rows_of(line, encoding, first_keys):
+            if isinstance(row, RowError):
+                excerpt = piece[: 4 * EXCERPT_CHARACTERS].decode(encoding, "replace")[:EXCERPT_CHARACTERS]
+                yield row.reject(path, position, excerpt)
+            else:
+                first_keys.update(list(row)[:1])
+                yield Row(position, row)
 
 
-def _parse_line(line: bytes, encoding: Encoding) -> RowData:
+def _rows_of(line: bytes, encoding: Encoding, first_keys: Counter[str]) -> list[tuple[bytes, RowData | RowError]]:
+    """The row of a line; where line ends were lost, its pieces that begin as rows do, if one of them is one.
+
+    :param first_keys: how many of the rows so far began with which key.
+    """
+    row = _parse_line(line, encoding)
+    if not isinstance(row, RowError):
+        return [(line, row)]
+    text = line.decode(encoding, "surrogateescape").lstrip()
+    starts = [0, *(found.start() for found in row_start(first_keys).finditer(text) if found.start())]
+    *before, last = [
+        text[start:end].encode(encoding, "surrogateescape") for start, end in pairwise([*starts, len(text)])
+    ]
+    pieces = [*(piece + b"\n" for piece in before), last]
+    rows = [_parse_line(piece, encoding) for piece in pieces]
+    return list(zip(pieces, rows, strict=True)) if any(isinstance(one, dict) for one in rows) else [(line, row)]
+
+
+def _parse_line(line: bytes, encoding: Encoding) -> RowData | RowError:
     try:
         text = line.decode(encoding)
     except UnicodeDecodeError as error:
-        reason = "file cut off" if error.end == len(line) else "not UTF-8"
-        raise RowError(reason, str(error)) from error
+        return RowError("file cut off" if error.end == len(line) else "not UTF-8", str(error))
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        if not line.endswith(b"\n"):
+        if not line.endswith(b"\n") and error.msg == "unexpected end of data":
             # The last line of the file, without its end: the writer was interrupted.
-            raise RowError("file cut off", str(error)) from error
-        raise RowError("not JSON", str(error)) from error
-    if not isinstance(value, dict):
-        raise RowError("not an object", type(value).__name__)
-    return value
+            return RowError("file cut off", str(error))
+        return RowError("not JSON", str(error))
+    return value if isinstance(value, dict) else RowError("not an object", type(value).__name__)
 
 
 def parse_rows(path: Path, convert: Convert, identify: Callable[[RowData], str | None]) -> Iterator[Parsed]:

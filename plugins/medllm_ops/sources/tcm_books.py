@@ -27,6 +27,9 @@ MAX_FILE_BYTES = 64 << 20
 _TAG = re.compile(r"<(篇名|目录)>(.*)")
 _FIELD = re.compile(r"(书名|作者|朝代|年份)：(.*)")
 _BODY_LABEL = re.compile(r"\s*(?:内[容?]|属性)：")
+# What is left of a damaged tag, on the line above a body's label or above a section's title.
+_BROKEN_TITLE = re.compile(r".*(?:[<>]|篇名)")
+_BROKEN_PATH = re.compile(r"\s*(?:<|目录>)")
 _FILE_NUMBER = re.compile(r"^\d+\s*[-_.、]\s*")
 _BAD_SHARE = 0.05  # random bytes read as GB18030 have 0.08
 _BAD_CHARACTERS = 100
@@ -34,11 +37,25 @@ _BAD_CHARACTERS = 100
 
 @dataclass(slots=True)
 class Section:
-    """A section as it stands in the file; ``path`` holds the titles of volume and chapter above it."""
+    """A section as it stands in the file; ``path`` holds the titles of volume and chapter above it.
+
+    ``broken_tag`` is the line where its tag was, if that cannot be read.
+    """
 
     path: tuple[str, ...] = ()
     title: str | None = None
     lines: list[str] = field(default_factory=list)
+    broken_tag: str | None = None
+
+    @property
+    def has_tag(self) -> bool:
+        """Whether it begins with a tag of its own, be it broken."""
+        return self.title is not None or self.broken_tag is not None
+
+    @property
+    def first_line(self) -> str:
+        """The first line that is not blank, or nothing."""
+        return next((line for line in self.lines if line.strip()), "")
 
     @property
     def body(self) -> str:
@@ -64,9 +81,13 @@ def parse(path: Path) -> Iterator[Parsed]:
         if _is_head(section):
             book, section.lines = _read_head(section, book)
             section.title = None
-            if not any(line.strip() for line in section.lines):
+            if not section.first_line:
                 continue
         number += 1
+        if section.broken_tag is not None:
+            excerpt = f"{section.broken_tag} {section.body.strip()}"[:EXCERPT_CHARACTERS]
+            yield Reject(file=str(path), position=f"section {number}", reason="broken tag", excerpt=excerpt)
+            continue
         documents = documents_of(book, section.path, section.title, paragraphs_of(section.body))
         yield from documents
         if not documents:
@@ -99,21 +120,37 @@ def _sections(text: str) -> Iterator[Section]:
     section = Section()
     for line in text.split("\n"):
         tag = _TAG.match(line.strip())
-        if tag is None:
+        following: Section | None = None
+        if tag and tag[1] == "目录":
+            following = Section(tuple(filter(None, map(clean, tag[2].split("\\")))))
+        elif tag:
+            path_is_lost = bool(_take_last_line(section, _BROKEN_PATH))
+            following = Section(() if path_is_lost else section.path, clean(tag[2]))
+        elif _BODY_LABEL.match(line) and section.has_tag and _BODY_LABEL.match(section.first_line):
+            # A body has one label: what stands above this one was a tag.
+            following = Section(section.path, lines=[line], broken_tag=_take_last_line(section, _BROKEN_TITLE))
+        if following is None:
             section.lines.append(line)
             continue
-        name, value = tag.groups()
-        if section.title is not None or any(line.strip() for line in section.lines):
+        if section.has_tag or section.first_line:
             yield section
-        path = tuple(filter(None, map(clean, value.split("\\")))) if name == "目录" else section.path
-        section = Section(path, clean(value) if name == "篇名" else None)
-    if section.title is not None or any(line.strip() for line in section.lines):
+        section = following
+    if section.has_tag or section.first_line:
         yield section
 
 
+def _take_last_line(section: Section, pattern: re.Pattern[str]) -> str:
+    """Take the last line that is not blank out of a section, if it begins so; else nothing."""
+    place = next((n for n in range(len(section.lines) - 1, -1, -1) if section.lines[n].strip()), None)
+    if place is None or not pattern.match(section.lines[place]):
+        return ""
+    line = section.lines[place]
+    del section.lines[place:]
+    return line
+
+
 def _is_head(section: Section) -> bool:
-    first = next((line for line in section.lines if line.strip()), "")
-    field_ = _FIELD.match(first.strip())
+    field_ = _FIELD.match(section.first_line.strip())
     return field_ is not None and field_.group(1) == "书名"
 
 

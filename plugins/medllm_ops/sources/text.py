@@ -27,10 +27,25 @@ _MAIL_ADDRESS = re.compile(
     r"(?:\b(?:[Cc]ontacts?|CONTACTS?|[Ee]-?mail|[Cc]orrespondence)\s*:?\s*)?"
     r"(?:mailto:)?[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[a-z]{2,24}\b[;,.]?"
 )
-_LONGEST_COPYRIGHT = 300
+_TELEPHONE_MARKS = ("hone", "Tel", "tel.", "tel:", "Fax", "fax")
+# A colon, a plus sign or an abbreviation makes digits a number to call: years follow "by telephone", too.
+_TELEPHONE = re.compile(
+    r"\b(?:tel\b\.?|fax\b\.?|telephone|phone)(?: (?:number|no\.?))?\s*(?::|(?=\+)|(?<=\.))\s*"
+    r"\+?\(?\d(?:[ ().\-–/]{0,3}\d){6,14}(?!\w)[;,.]?",
+    re.IGNORECASE,
+)
+_COPYRIGHT_MARKS = ("©", "(c)", "(C)", "opyright", "OPYRIGHT", "ights reserved")
+_LONGEST_COPYRIGHT = 1_000
+_STATEMENT = (
+    r"[\[(]?(?:Crown )?(?:(?:copyright )?©|(?:copyright\b|\(c\)\s*(?=(?:19|20)\d\d))"
+    r"(?=.{0,80}(?:\b(?:19|20)\d\d\b|\bAll rights reserved)))"
+)
+# A statement ends the paragraph, and soon, unless it tells the terms of a licence.
+_TO_THE_END = r"(?:.{0,200}|(?=.*\b(?:licen[cs]e|Creative Commons|rights reserved)\b).{0,900})"
 _COPYRIGHT = re.compile(
     r"\s*\(PsycINFO Database Record[^()]*\(c\)[^()]*\)\.?$"
-    r"|(?:(?<=[.!?)\]])\s+|^)(?:copyright\b|©|\(c\)\s*(?=(?:19|20)\d\d))(?=.{0,80}\b(?:19|20)\d\d\b).{0,200}$",
+    r"|(?:(?<=[.!?)\]])\s+|^)"
+    rf"(?:{_STATEMENT}{_TO_THE_END}|(?:Published by [^.]{{1,60}}\.? )?All rights reserved\.?)$",
     re.IGNORECASE,
 )
 
@@ -69,10 +84,17 @@ def without_mail_addresses(text: str) -> str:
     return tidy_line(_MAIL_ADDRESS.sub(" ", text)) if "@" in text else text
 
 
+def without_telephone_numbers(text: str) -> str:
+    """Return one line of text without the numbers that ``Tel.:``, ``phone:`` or ``fax`` stand before."""
+    if any(mark in text for mark in _TELEPHONE_MARKS):
+        return tidy_line(_TELEPHONE.sub(" ", text))
+    return text
+
+
 def without_copyright(text: str) -> str:
     """Return one line of text without a copyright statement at its end, as publishers append to abstracts."""
     end = text[-_LONGEST_COPYRIGHT:]
-    # Five plain searches cost a tenth of one with a pattern.
-    if "©" in end or "(c)" in end or "(C)" in end or "opyright" in end or "OPYRIGHT" in end:
+    # Some plain searches cost a tenth of one with a pattern.
+    if any(mark in end for mark in _COPYRIGHT_MARKS):
         return _COPYRIGHT.sub("", text)
     return text
