@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from curation import made
 from medllm_ops.curation.cli import curate_app
-from medllm_ops.curation.explain import record_of
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json
 
@@ -77,59 +76,32 @@ def test_settings_and_evaluation_sets_are_taken(run: Run, rows: Path, tmp_path: 
         run(rows, "--out", tmp_path / "out", "--settings", settings)
 
 
+@pytest.mark.parametrize("before", [[], ["--workers", "1"], ["--evalset=none.txt"]])
+def test_several_evaluation_sets_may_follow_one_option(run: Run, rows: Path, tmp_path: Path, before: list[str]) -> None:
+    questions = [row["messages"][-1]["content"] for row in made.rows(50, 2)]
+    (tmp_path / "none.txt").write_text("A question that no row gives away, whichever way one looks at it at all.")
+    evalsets = [tmp_path / "one.txt", tmp_path / "two.txt"]
+    evalsets[0].write_text(questions[7])
+    evalsets[1].write_text(questions[8])
+    before = [argument.replace("none.txt", str(tmp_path / "none.txt")) for argument in before]
+    assert run(rows, "--out", tmp_path / "out", *before, "--evalset", *evalsets).exit_code == 0
+    manifest = read_json(tmp_path / "out" / "manifest.json")
+    assert {"one.txt", "two.txt"} <= {one["name"] for one in manifest["evalsets"]}
+    assert [one["file"] for one in manifest["inputs"]] == ["rows.jsonl"]
+
+
+def test_what_follows_an_evaluation_set_in_front_of_the_files_is_a_file(run: Run, rows: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text(made.rows(50, 2)[7]["messages"][-1]["content"])
+    assert run("--evalset", tmp_path / "one.txt", rows, "--out", tmp_path / "out").exit_code == 0
+    manifest = read_json(tmp_path / "out" / "manifest.json")
+    assert [one["name"] for one in manifest["evalsets"]] == ["one.txt"]
+    assert [one["file"] for one in manifest["inputs"]] == ["rows.jsonl"]
+
+
 def test_help_names_both_commands(run: Run) -> None:
     for arguments in (["--help"], []):
         told = " ".join(run(*arguments).output.replace("│", " ").split())
         assert "FILE" in told
     assert "--evalset" in run("--help").output
-    assert "medllm-ops curate explain ID FILE" in run("--help").output
-    assert "ID" in run("explain", "--help").output
+    assert "medllm-ops curate explain ID" in run("--help").output
     assert run("rows.jsonl").exit_code == 2
-
-
-def test_explain_shows_what_was_done_and_no_personal_data(run: Run, rows: Path) -> None:
-    told = run("explain", "other:private", rows).output
-    assert "other:private in rows.jsonl, byte" in told
-    assert "clean: turn 1, assistant: html (html.tag ×2)" in told
-    assert "scrub: messages.0: PHONE by phone" in told
-    assert "13800138000" not in told
-    before, after = told.split("what was done")
-    assert "<b>Call</b> ⟨PHONE⟩ now." in before
-    assert "assistant: Call ⟨PHONE⟩ now." in after
-
-
-def test_explain_tells_of_what_is_dropped_and_of_what_is_no_record(run: Run, rows: Path) -> None:
-    told = run("explain", "made:short", rows).output
-    assert "clean: dropped: too short (2 words)" in told
-    assert "after: nothing is left" in told
-    retracted = made.rows(50, 2)[2]["id"]
-    assert "read: dropped: retracted" in run("explain", retracted, rows).output
-    position = rows.read_bytes().index(b'{"id": "made:broken"')
-    told = run("explain", f"rows.jsonl:{position}", rows).output
-    assert "read: dropped: not JSON" in told
-    assert "13800138000" not in told
-    with pytest.raises(MedllmError, match="no record made:none in"):
-        run("explain", "made:none", rows)
-    with pytest.raises(MedllmError, match=r"none\.jsonl"):
-        run("explain", "made:short", "none.jsonl")
-
-
-def test_explain_tells_what_became_of_it_in_a_dataset(run: Run, rows: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    run(rows, "--out", out)
-    assert "made:short: removed by clean: too short" in run("explain", "made:short", rows, "--dataset", out).output
-    private = run("explain", "other:private#2", rows, "--dataset", out).output
-    assert "other:private: in train" in private or "other:private: in val" in private
-    twin = next(row for row in map(orjson.loads, (out / "removed.jsonl").open("rb")) if "kept" in row)
-    told = run("explain", twin["id"], rows, "--dataset", out).output
-    assert f"{twin['id']}: removed by {twin['step']}: {twin['reason']}; {twin['kept']} stands for it" in told
-    with pytest.raises(MedllmError, match=r"no folder that curate made"):
-        run("explain", twin["id"], rows, "--dataset", tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("id_", "record"),
-    [("a:1", "a:1"), ("a:1#3", "a:1"), ("a:1@2", "a:1"), ("a:1@2#3", "a:1"), ("a:x@y", "a:x@y"), ("a#b", "a#b")],
-)
-def test_the_record_of_a_piece_or_a_repetition(id_: str, record: str) -> None:
-    assert record_of(id_) == record

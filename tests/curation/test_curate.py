@@ -62,6 +62,7 @@ def assert_sound(out: Path, lines: int) -> tuple[dict[str, tuple[str, str]], lis
             assert before["out"] == after["in"]
         assert entries[-1]["out"] == sum(of == source for _, of in kept.values())
     assert sum(entries[0]["in"] for entries in steps.values()) == lines
+    assert read_json(out / "manifest.json")["ledger"] == ledger
     told: Counter[tuple[str, str, str]] = Counter()
     for entry in ledger:
         told.update({(entry["step"], entry["source"], reason): rows for reason, rows in entry["dropped"].items()})

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from curation import made
 from medllm_ops.curation.decontaminate import Decontamination, Judgement
 from medllm_ops.curation.evalsets import Item, read_items
 from medllm_ops.curation.overlap import DecontaminationSettings, Gram, GramIndex, characters_of, words_of
@@ -169,6 +170,19 @@ def test_a_common_phrase_is_no_overlap_but_a_whole_item_is(run: Run, tmp_path: P
     assert with_item().report["common_ngrams"] > 0
     assert with_item().report["common"][0] == {"text": " ".join(phrase.split()[:13]), "rows": 24}
     assert with_item(settings=DecontaminationSettings(common=0)).report["common"] == []
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_question_that_leaked_often_without_its_long_answer_is_no_phrase(
+    run: Run, tmp_path: Path, language: str
+) -> None:
+    question, answer = made.text(1, language, 30), made.text(2, language, 90)
+    path = tmp_path / "item.jsonl"
+    write_json_lines(path, [{"question": question, "answer": answer}])
+    rows = [row(f"r{number}", f"{made.text(number + 9, language)} {question}") for number in range(12)]
+    half = answer[: len(answer) // 2]
+    rows += [row(f"half{number}", f"{made.text(number + 99, language)} {half}") for number in range(12)]
+    assert set(removed(run(rows, [path]))) == {f"r{number}" for number in range(12)}
 
 
 def _written(folder: Path, item: str) -> Path:

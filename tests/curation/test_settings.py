@@ -70,6 +70,9 @@ def test_the_file_that_is_shipped_has_each_setting_with_its_default_and_what_it_
         ("- seed", "is not a mapping"),
         ("seed: 1\nseed: 2", "is not YAML"),
         ("nothing_like_it: 1", "nothing_like_it is unknown (there are seed, clean,"),
+        ("val_share: 0.2", "val_share is unknown; did you mean split.val_share or sets.NAME.val_share?"),
+        ("split: {temprature: 2}", "split.temprature is unknown; did you mean sample.temperature?"),
+        ("chunk: {kinds: [PHONE]}", "chunk.kinds is unknown; did you mean scrub.kinds?"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(tmp_path: Path, wrong: str, said: str) -> None:
@@ -89,9 +92,29 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_an_empty_file_and_empty_sections_are_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
-    for text in ("", "# nothing\n", "clean:\n  # enabled: true\nsets:\n"):
+    for text in ("", "# nothing\n", "clean:\n  # enabled: true\nsets:\n", "clean:\n  english:\n    # min_words: 3\n"):
         path.write_text(text, encoding="utf-8")
         assert read_settings(path) == CurationSettings()
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("duplicates.words", "threshold", 0.8),
+        ("duplicates.characters", "size", 3),
+        ("decontaminate.words", "size", 10),
+        ("clean.answer_repetition", "repeated_lines", 0.5),
+        ("clean.repetition", "repeated_lines", 0.5),
+        ("sample", "total", 20),
+    ],
+)
+def test_what_is_left_out_of_a_section_stays_as_it_is(section: str, field: str, value: float) -> None:
+    given: dict[str, Any] = {field: value}
+    for name in reversed(section.split(".")):
+        given = {name: given}
+    changed = fields(check_settings(given, "settings"))
+    before = fields(CurationSettings())
+    assert {place for place in before if changed[place] != before[place]} == {f"{section}.{field}"}
 
 
 def test_sets_go_before_the_settings_of_all() -> None:

@@ -1,7 +1,8 @@
-"""``medllm-ops curate``: from rows to a dataset, and what becomes of one row."""
+"""``medllm-ops curate``: from rows to a dataset. ``curate explain`` is in ``datasets``: it knows the corpus, too."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,9 +11,10 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False)
 
 _DEFAULT = "files"
+_EVALSET = "--evalset"
 
 
 class _FilesOrCommand(TyperGroup):
@@ -20,7 +22,30 @@ class _FilesOrCommand(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         named = bool(args) and args[0] in self.commands
-        return super().parse_args(ctx, args if named else [_DEFAULT, *args])
+        return super().parse_args(ctx, args if named else [_DEFAULT, *_each_by_its_option(args)])
+
+
+def _each_by_its_option(args: Sequence[str]) -> list[str]:
+    """``FILE… --evalset A B`` as ``FILE… --evalset A --evalset B``.
+
+    Else B would be curated: an evaluation set among the records, and nothing compared with it.
+    """
+    told: list[str] = []
+    files = awaits_value = is_evalset = False
+    for number, arg in enumerate(args):
+        if arg == "--":
+            return [*told, *args[number:]]
+        if awaits_value:
+            awaits_value = False
+        elif arg.startswith("--"):
+            awaits_value = "=" not in arg and arg != "--help"
+            is_evalset = arg.partition("=")[0] == _EVALSET
+        elif files and is_evalset:
+            told.append(_EVALSET)
+        else:
+            files, is_evalset = True, False
+        told.append(arg)
+    return told
 
 
 class RunnerName(StrEnum):
@@ -42,16 +67,17 @@ Settings = Annotated[
 ]
 
 
-@curate_app.command(_DEFAULT, epilog="What becomes of one record: medllm-ops curate explain ID FILE…")
+@curate_app.command(_DEFAULT, epilog="What becomes of one record: medllm-ops curate explain ID [FILE…]")
 def curate_files(
     files: Files,
     out: Annotated[Path, typer.Option(help="The folder to make, whole or not at all.")],
     settings: Settings = None,
     evalset: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="What the model will be evaluated on; may be repeated.")
+        list[Path] | None,
+        typer.Option(_EVALSET, metavar="FILE", help="What the model will be evaluated on; several behind the FILEs."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes, or cores of the Ray cluster; all of this machine by default.")
+        int | None, typer.Option(min=1, help="Processes, or cores of the Ray cluster; by default those that pay.")
     ] = None,
     runner: Annotated[RunnerName, typer.Option(help="This machine, or Ray (RAY_ADDRESS).")] = RunnerName.local,
 ) -> None:
@@ -62,7 +88,7 @@ def curate_files(
     from medllm_ops.curation.curate import curate
     from medllm_ops.curation.funnel import read_ledger, tables
     from medllm_ops.curation.settings import read_settings
-    from medllm_ops.curation.workers import cores
+    from medllm_ops.curation.workers import cores, cores_for
     from medllm_ops.files import read_json
 
     made = curate(
@@ -70,38 +96,10 @@ def curate_files(
         out,
         read_settings(settings),
         evalsets=evalset or (),
-        worker_count=workers or cores(),
+        worker_count=workers or (cores() if runner is RunnerName.ray else cores_for(files)),
         runner=runner.value,
     )
     for table in tables(read_ledger(out), read_json(out / "manifest.json")["sources"]):
         console.print(table)
         console.print()
     console.print(f"{'made' if made else 'nothing to do, as made before'}: {out}", soft_wrap=True)
-
-
-@curate_app.command("explain")
-def explain_record(
-    record_id: Annotated[str, typer.Argument(metavar="ID", help="As in removed.jsonl or in a dataset.")],
-    files: Files,
-    settings: Settings = None,
-    dataset: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="What `curate` made of the files: what became of it there.")
-    ] = None,
-) -> None:
-    """Show a record before and after, and which rule did what. Personal data are shown as marks."""
-    from medllm_ops.curation.explain import explain, fate
-    from medllm_ops.curation.settings import read_settings
-
-    for story in explain(record_id, files, read_settings(settings)):
-        _print(f"{record_id} in {story.place}")
-        for title, lines in (("before", story.before), ("what was done", story.told), ("after", story.after)):
-            _print(f"\n{title}" if lines else f"\n{title}: nothing is left")
-            for line in lines:
-                _print("    " + line.replace("\n", "\n    "))
-        _print("")
-    for sentence in fate(record_id, dataset) if dataset else ():
-        _print(sentence)
-
-
-def _print(text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)

@@ -1,7 +1,7 @@
 """Rows that give away what a model is to be evaluated on are out.
 
 A row goes if it shares an n-gram with an item of an evaluation set, unless the n-gram is a common phrase; and if it
-holds most of an item, common or not.
+holds most of an item, or of its question, common or not.
 """
 
 from __future__ import annotations
@@ -59,6 +59,10 @@ class Index:
     def grams(self, item: int) -> int:
         """How many n-grams an item has."""
         return sum(unit.counts[item] for unit in self.units)
+
+    def of_question(self, item: int) -> int:
+        """How many n-grams the question of an item has."""
+        return sum(unit.questions[item] for unit in self.units)
 
 
 _loaded: dict[str, Index] = {}
@@ -230,15 +234,17 @@ def _removal(
     row: Mapping[str, Any], index: Index, frequency: Sequence[Counter[int]], settings: DecontaminationSettings
 ) -> dict[str, Any] | None:
     """What is said of a row that goes."""
-    matched: Counter[int] = Counter()
-    told: set[int] = set()
+    matched, asked = Counter[int](), Counter[int]()
+    guilty: set[int] = set()
     for unit, counter, grams in zip(index.units, frequency, row["grams"], strict=True):
         for gram in grams:
             matched.update(unit.items[gram])
+            asked.update(unit.asked[gram])
             if not settings.common or counter[gram] <= settings.common:
-                told.update(unit.items[gram])
+                guilty.update(unit.items[gram])
     shares = {item: count / index.grams(item) for item, count in matched.items()}
-    guilty = {item for item, share in shares.items() if item in told or share >= settings.share}
+    guilty.update(item for item, share in shares.items() if share >= settings.share)
+    guilty.update(item for item, count in asked.items() if count >= settings.share * index.of_question(item))
     if not guilty:
         return None
     item = min(guilty, key=lambda one: (-shares[one], one))

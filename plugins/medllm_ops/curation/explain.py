@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from medllm_ops.curation.clean import explain as explain_cleaning
 from medllm_ops.curation.lines import Fault, read_line
@@ -17,10 +16,9 @@ from medllm_ops.curation.scrub import scrub_for_review
 from medllm_ops.curation.segment import READ, RETRACTED
 from medllm_ops.curation.settings import CurationSettings
 from medllm_ops.curation.shown import shown
+from medllm_ops.curation.write.index import forms
 from medllm_ops.errors import MedllmError, UnreadableFileError
 from medllm_ops.files import read_json_lines, to_json_line
-
-_OF_RECORD: Final = re.compile(r"(?P<record>.*?)(@\d+)?(#\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +46,13 @@ def explain(record_id: str, files: Sequence[Path], settings: CurationSettings) -
         if not path.is_file():
             raise UnreadableFileError(path, f"the rows of {name} are missing")
     stories = []
-    for wanted in dict.fromkeys((record_id, record_of(record_id))):
-        stories = [_story(f"{name}, byte {position}", line, settings) for name, position, line in _find(wanted, named)]
+    for wanted in forms(record_id):
+        stories = [
+            explain_line(f"{name}, byte {position}", line, settings) for name, position, line in _find(wanted, named)
+        ]
         if stories:
             return stories
     raise MedllmError(f"no record {record_id} in {', '.join(map(str, files))}")
-
-
-def record_of(id_: str) -> str:
-    """The id of the record that a line of a dataset is a piece or a repetition of."""
-    match = _OF_RECORD.fullmatch(id_)
-    return match["record"] if match else id_
 
 
 def _find(id_: str, named: Mapping[str, Path]) -> Iterator[tuple[str, int, bytes]]:
@@ -72,7 +66,11 @@ def _find(id_: str, named: Mapping[str, Path]) -> Iterator[tuple[str, int, bytes
                 yield name, begin, line
 
 
-def _story(place: str, line: bytes, settings: CurationSettings) -> Story:
+def explain_line(place: str, line: bytes, settings: CurationSettings) -> Story:
+    """The story of one line.
+
+    :param place: where it stands.
+    """
     marks: Counter[str] = Counter()
     row, fault = read_line(line, marks)
     if fault:
@@ -114,7 +112,7 @@ def fate(record_id: str, dataset: Path) -> list[str]:
     """
     if not (dataset / "removed.jsonl").is_file():
         raise UnreadableFileError(dataset, "it is no folder that curate made: it has no removed.jsonl")
-    for wanted in dict.fromkeys((record_id, record_of(record_id))):
+    for wanted in forms(record_id):
         if told := list(_lines_of(wanted, dataset)):
             return told
     return [f"{record_id}: not in {dataset}"]
@@ -131,4 +129,4 @@ def _lines_of(id_: str, dataset: Path) -> Iterator[str]:
 
 def _rows_of(id_: str, files: Iterable[Path]) -> Iterator[Any]:
     for path in files:
-        yield from (row for row in read_json_lines(path) if id_ in (row["id"], record_of(row["id"])))
+        yield from (row for row in read_json_lines(path) if id_ in forms(row["id"]))

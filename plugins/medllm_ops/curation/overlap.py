@@ -57,7 +57,10 @@ class DecontaminationSettings(BaseModel):
     common: int = Field(default=10, ge=0, description="An n-gram in more rows than this tells nothing; 0: no limit.")
     # Llama 2 (Touvron et al. 2023, arXiv:2307.09288, appendix A.6): a sample is dirty with 80 % of it in n-grams.
     share: float = Field(
-        default=0.8, gt=0, le=1, description="A row with this share of an item's n-grams goes, common ones or not."
+        default=0.8,
+        gt=0,
+        le=1,
+        description="A row with this share of the n-grams of an item, or of its question, goes, common ones or not.",
     )
     fields: tuple[ItemField, ...] = Field(default=FIELDS, description="What of an item counts.")
 
@@ -106,13 +109,22 @@ class GramIndex:
         self._sizes: dict[str, set[int]] = {}
         self.items: list[list[int]] = []
         """For each n-gram the items that have it."""
+        self.asked: list[list[int]] = []
+        """For each n-gram the items in whose question it stands."""
         self.counts: dict[int, int] = {}
         """For each item how many different n-grams it has."""
+        self.questions: dict[int, int] = {}
+        """For each item how many different n-grams its question has."""
         for number, item in items:
-            grams = {one for field, text in item.texts if field in fields for one in self._grams(text, field)}
-            for one in sorted(grams):
-                self._add(one, number)
-            self.counts[number] = len(grams)
+            grams = {name: set(self._of_field(item, name)) for name in fields}
+            question = grams.get("question", set())
+            every = set().union(*grams.values())
+            for one in sorted(every):
+                self._add(one, number, asked=one in question)
+            self.counts[number], self.questions[number] = len(every), len(question)
+
+    def _of_field(self, item: Item, field: ItemField) -> Iterable[tuple[int, str]]:
+        return (one for name, text in item.texts if name == field for one in self._grams(text, field))
 
     def _grams(self, text: str, field: str) -> Iterable[tuple[int, str]]:
         tokens: Tokens = words_of(text) if self._words else characters_of(text)
@@ -124,13 +136,16 @@ class GramIndex:
         elif field == "question" and len(tokens) >= self._gram.shortest:
             yield len(tokens), self._key(tokens)
 
-    def _add(self, gram: tuple[int, str], item: int) -> None:
+    def _add(self, gram: tuple[int, str], item: int, *, asked: bool) -> None:
         size, key = gram
         number = self._numbers.setdefault(key, len(self._numbers))
         if number == len(self.items):
             self.items.append([])
+            self.asked.append([])
             self._sizes.setdefault(self._first(key), set()).add(size)
         self.items[number].append(item)
+        if asked:
+            self.asked[number].append(item)
 
     def _key(self, tokens: Tokens) -> str:
         return " ".join(tokens) if self._words else str(tokens)

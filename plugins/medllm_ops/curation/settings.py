@@ -228,13 +228,13 @@ class CurationSettings(_Settings):
 
 
 def check_settings(values: Mapping[str, Any], where: str) -> CurationSettings:
-    """Settings from plain values.
+    """Settings from plain values; what is left out, within a section too, is the default.
 
     :param where: what the values are, for the error.
     :raises MedllmError: naming each field that is wrong.
     """
     try:
-        return CurationSettings.model_validate(values)
+        return CurationSettings.model_validate(_over(CurationSettings(), values))
     except ValidationError as error:
         raise MedllmError(f"{where}: {problems_in_words(error, CurationSettings)}") from error
 
@@ -257,9 +257,21 @@ def read_settings(path: Path | None = None) -> CurationSettings:
         return CurationSettings()
     if not isinstance(values, dict):
         raise MedllmError(f"{where} is not a mapping")
-    return check_settings(_without_empty(values), where)
+    return check_settings(values, where)
 
 
-def _without_empty(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values without the sections of which every line is commented out."""
-    return {key: value for key, value in values.items() if value is not None}
+def _over(defaults: BaseModel, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values, each section of which is completed with its own defaults.
+
+    Pydantic would take those of the section's class: for answers, those of documents. A section of which every line is
+    commented out is null.
+    """
+    told = {}
+    for name, value in values.items():
+        default = getattr(defaults, name) if name in type(defaults).model_fields else None
+        if value is None and isinstance(default, BaseModel | dict):
+            continue
+        if isinstance(default, BaseModel) and isinstance(value, Mapping):
+            value = {**default.model_dump(), **_over(default, value)}
+        told[name] = value
+    return told

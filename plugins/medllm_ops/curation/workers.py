@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
+import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, TypeAlias
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 
@@ -17,10 +22,20 @@ Job: TypeAlias = dict[str, Any]
 Run: TypeAlias = Callable[[Callable[[Job], Any], Sequence[Job]], list[Any]]
 """Calls a function of a module for each job; jobs and results are JSON. Results come in the order of the jobs."""
 
+# Starting a worker for each of the steps costs 4 CPU seconds in all, in which one process curates so much.
+_BYTES_A_WORKER: Final = 16 << 20
+_LETTING_GO_SECONDS: Final = 0.5
+
 
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cores_for(files: Iterable[Path]) -> int:
+    """The cores that it pays to use for the rows of files."""
+    size = sum(path.stat().st_size for path in files if path.is_file())
+    return min(cores(), 1 + size // _BYTES_A_WORKER)
 
 
 @contextmanager
@@ -47,11 +62,27 @@ def workers(count: int, runner: Runner = "local") -> Iterator[Run]:
 
 
 def import_daft() -> Any:
-    """The Daft module, which then reports to nobody and draws nothing."""
+    """The Daft module, which then reports to nobody, draws nothing and logs nothing."""
     os.environ.update({"DO_NOT_TRACK": "1", "DAFT_ANALYTICS_ENABLED": "0", "DAFT_PROGRESS_BAR": "0"})
     import daft
 
+    _calm()
     return daft
+
+
+@cache
+def _calm() -> None:
+    """Keep Daft's threads away from Python while the interpreter ends: that would crash it, with all work done."""
+    import daft
+
+    # They log through Python, from the level on that the root has now.
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.CRITICAL)
+    daft.refresh_logger()
+    root.setLevel(level)
+    # For a moment after its end they let go of what their work held.
+    atexit.register(time.sleep, _LETTING_GO_SECONDS)
 
 
 def _join_ray(count: int) -> None:

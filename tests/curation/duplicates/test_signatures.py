@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from medllm_ops.curation.duplicates import signatures
 from medllm_ops.curation.duplicates.normalise import Unit
 from medllm_ops.curation.duplicates.settings import DuplicateSettings, Shingles
 from medllm_ops.curation.duplicates.signatures import NO_TEXT, band_keys, fingerprint, sketch, unit_of
@@ -86,3 +87,10 @@ def test_the_fingerprint_tells_what_signatures_depend_on() -> None:
     others = [DuplicateSettings(words=words), DuplicateSettings(bands=16), DuplicateSettings(seed=2)]
     assert len({fingerprint(one) for one in [SETTINGS, *others]}) == 4
     assert fingerprint(DuplicateSettings(sources=("a",), neighbours=3)) == fingerprint(SETTINGS)
+
+
+def test_signatures_of_texts_that_were_normalised_otherwise_are_not_comparable(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint(SETTINGS)
+    monkeypatch.setattr(signatures, "code_hash", lambda *places: f"another {places}")
+    assert fingerprint(SETTINGS) != before
+    assert "normalise.py" in fingerprint(SETTINGS)

@@ -181,6 +181,76 @@ def test_only_the_kinds_asked_for_are_replaced(scrubbed: Scrubbed) -> None:
     assert scrubbed(text, kinds=()) == text
 
 
+@pytest.mark.parametrize(
+    "number",
+    [
+        "+1 555 123 4567",
+        "+1-555-123-4567",
+        "+15551234567",
+        "555-123-4567",
+        "(555) 123-4567",
+        "010-12345678",
+        "(010) 12345678",
+        "+44 7700 900123",
+        "+44 1632 960123",
+    ],
+)
+def test_numbers_that_novels_and_forms_use_are_telephone_numbers_too(scrubbed: Scrubbed, number: str) -> None:
+    assert scrubbed(f"At {number} until noon.") == "At ⟨PHONE⟩ until noon."
+
+
+@pytest.mark.parametrize("text", ["a change of +10 000 000 points", "positions 123-456-7890", "+12 345 to +67 890"])
+def test_numbers_of_their_shape_are_not(scrubbed: Scrubbed, text: str) -> None:
+    assert scrubbed(text) == text
+
+
+@pytest.mark.parametrize("label", ["住院号", "住院号：", "Patient ID: ", "Hospital No. "])
+def test_a_record_number_may_look_like_a_year_and_two_digits(scrubbed: Scrubbed, label: str) -> None:
+    assert scrubbed(f"{label}196753, 男") == f"{label}⟨RECORD⟩, 男"
+    assert scrubbed(f"{label}1967-05-03, 男") == f"{label}1967-05-03, 男"
+
+
+@pytest.mark.parametrize(
+    ("form", "scrubbed_form"),
+    [
+        ("MRN: 1234567\nPatient status: stable", "MRN: ⟨RECORD⟩\nPatient status: stable"),
+        ("MRN: 1234567 M, 45 years", "MRN: ⟨RECORD⟩ M, 45 years"),
+        ("Tel: 555-0123\tBP: 120/80 mmHg", "Tel: ⟨PHONE⟩\tBP: 120/80 mmHg"),
+        ("Tel: 555-0123 BP: 120/80 mmHg", "Tel: ⟨PHONE⟩ BP: 120/80 mmHg"),
+        ("MRN: 19240422 | Sex: F", "MRN: ⟨RECORD⟩ | Sex: F"),
+        ("病案号：20750517。性别：女", "病案号：⟨RECORD⟩。性别：女"),
+        ("Attending physician: Ann B. Toskala. Weight: 65 kg", "Attending physician: ⟨NAME⟩ Weight: 65 kg"),
+        ("Attending physician: Ann Toskala Weight: 65 kg", "Attending physician: ⟨NAME⟩ Weight: 65 kg"),
+        ("Address: 7 Oak Avenue, Ulm, TX 78701, BP: 120/80", "Address: ⟨ADDRESS⟩, BP: 120/80"),
+        ("Fax: 555-0123. Name: Ann Toskala", "Fax: ⟨PHONE⟩. Name: ⟨NAME⟩"),
+        ("地址 不详\t条码 769592793578\t总数 9", "地址 不详\t条码 769592793578\t总数 9"),
+        ("地址 青山路7号\t条码 7695927", "地址 ⟨ADDRESS⟩\t条码 7695927"),
+        ("Sample size: 13800138000", "Sample size: 13800138000"),
+        ("Fever. Name: Metformin Hydrochloride", "Fever. Name: Metformin Hydrochloride"),
+    ],
+)
+def test_the_next_field_of_a_form_is_no_unit_and_no_part_of_a_name(
+    scrubbed: Scrubbed, form: str, scrubbed_form: str
+) -> None:
+    assert scrubbed(form) == scrubbed_form
+
+
+@pytest.mark.parametrize("name", ["付强涛", "巩志华", "邝思远", "沙梅"])
+def test_common_surnames_are_known(scrubbed: Scrubbed, name: str) -> None:
+    assert scrubbed(f"联系人：{name}，电话见下") == "联系人：⟨NAME⟩，电话见下"
+
+
+@pytest.mark.parametrize("word", ["付款", "付费", "巩膜", "沙眼"])
+def test_words_that_begin_like_a_name_are_none(scrubbed: Scrubbed, word: str) -> None:
+    assert scrubbed(f"联系人：{word}，电话见下") == f"联系人：{word}，电话见下"
+
+
+@pytest.mark.parametrize("unit", ["bases", "subjects", "individuals", "samples", "copies", "例", "碱基"])
+def test_a_count_of_something_is_no_telephone(scrubbed: Scrubbed, unit: str) -> None:
+    assert scrubbed(f"There were 13800138000 {unit} in all.") == f"There were 13800138000 {unit} in all."
+    assert "⟨PHONE⟩" in scrubbed("Call 13800138000 in all cases.")
+
+
 def test_values_to_keep_stay(scrubbed: Scrubbed) -> None:
     text = "热线400-820-8820或13800138000"
     assert scrubbed(text, keep=("400-820-8820",)) == "热线400-820-8820或⟨PHONE⟩"

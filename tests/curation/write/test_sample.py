@@ -177,3 +177,14 @@ def test_totals_that_cannot_be_are_refused() -> None:
         chosen({"a": {"count": 1}})
     with pytest.raises(ValueError, match="'a#1' is fewer than a row on each side"):
         chosen(draw=["a#1"])
+
+
+def test_a_set_that_is_named_and_not_there_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    sets = {"pubmed": rows("pubmed", 50), "docx": rows("docx", 20)}
+    some = {"docx": {"weight": 3}, "tcm": {"count": 7}, "messages": {"val_share": 0.2}, "dcx": {"val_share": 0.2}}
+    draw(sets, chosen(some, draw=["pubmd#20"]))
+    assert [record.getMessage() for record in caplog.records] == [
+        "the settings name the set dcx, of which there are no rows; did you mean docx?",
+        "the settings name the set pubmd, of which there are no rows; did you mean pubmed?",
+        "the settings name the set tcm, of which there are no rows; there are docx, pubmed",
+    ]

@@ -19,6 +19,7 @@ from medllm_ops.curation.duplicates.normalise import Compared, Unit, compared
 from medllm_ops.curation.duplicates.settings import DuplicateSettings
 from medllm_ops.curation.parts import rows_of
 from medllm_ops.curation.workers import Job, import_daft
+from medllm_ops.files import code_hash
 
 NO_TEXT: Final = 255
 """The code of a text without any word: it has duplicates that are equal, and no near ones."""
@@ -160,8 +161,9 @@ def _column(data: npt.NDArray[np.uint8], offsets: Indices) -> pa.Array:
 
 
 def fingerprint(settings: DuplicateSettings) -> str:
-    """What signatures must share to be comparable: the settings they come of, and what this Daft makes of them."""
+    """What signatures must share to be comparable: settings, the way texts are normalised, and this Daft's MinHash."""
     shingles = {unit.name: settings.shingles(unit).model_dump(mode="json") for unit in Unit}
     probe = minhash(text_column([_PROBE]), 3, settings).tobytes().hex()
-    made = {"shingles": shingles, "bands": settings.bands, "rows": settings.rows, "probe": probe}
+    texts = code_hash("curation/duplicates/normalise.py")
+    made = {"shingles": shingles, "bands": settings.bands, "rows": settings.rows, "texts": texts, "probe": probe}
     return orjson.dumps(made, option=orjson.OPT_SORT_KEYS).decode()

@@ -101,7 +101,8 @@ _HONG_KONG = re.compile(r"[A-Z]{1,2}\d{6}[(（][\dA][)）](?![A-Za-z\d])")
 _HONG_KONG_LABEL = re.compile(r"身份|證|证|HKID|(?<![A-Za-z])ID(?![A-Za-z])|identity", re.IGNORECASE)
 _TRIAL = re.compile(r"(?:NCT|CTR|ISRCTN|UMIN|KCT|DRKS|IRCT|PMC|GSE|NM_|NP_|rs)\d", re.IGNORECASE)
 _DATE = re.compile(
-    r"(?:19|20)\d{2}[\-/.]?(?:0?[1-9]|1[0-2])[\-/.]?(?:0?[1-9]|[12]\d|3[01])$|(?:19|20)\d{2}-(?:19|20)?\d{2}$"
+    r"(?:19|20)\d{2}(?:(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])|[\-/.](?:0?[1-9]|1[0-2])[\-/.](?:0?[1-9]|[12]\d|3[01]))$|"
+    r"(?:19|20)\d{2}-(?:19|20)?\d{2}$"
 )
 
 
@@ -140,7 +141,7 @@ def _behind_a_label(text: str, start: int) -> Span | None:
         if not any(gate in lowered for gate in rule.gates) or rule.label.search(window) is None:
             continue
         value = rule.value.match(text, start)
-        if value is None or _TRIAL.match(value[0]) or _DATE.match(value[0]):
+        if value is None or _TRIAL.match(value[0]) or (_DATE.match(value[0]) and not _is_told(window, value[0])):
             continue
         digits = sum(character.isdecimal() for character in value[0])
         if 5 * digits < 2 * sum(character.isalnum() for character in value[0]):
@@ -148,6 +149,11 @@ def _behind_a_label(text: str, start: int) -> Span | None:
         if rule.digits[0] <= digits <= rule.digits[1] and not measured(text, value.end(), value.end()):
             return Span(start, value.end(), rule.kind, rule.name)
     return None
+
+
+def _is_told(window: str, value: str) -> bool:
+    """Whether digits stand right behind a colon: in a form's field they are its number, whatever date they show."""
+    return value.isdigit() and window.rstrip().endswith((":", "："))
 
 
 def _unlabelled(text: str, start: int, end: int) -> Iterator[Span]:

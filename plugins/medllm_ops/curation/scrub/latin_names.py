@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from medllm_ops.curation.scrub.finding import Span
+from medllm_ops.curation.scrub.finding import MARK, Span
 from medllm_ops.curation.scrub.word_lists import word_list
 
 _TITLE = r"(?:(?:Drs?|Prof|Professor|Mr|Mrs|Ms|Miss|Doctor|Sister|Nurse|Sir|Dame)\b\.? ?)"
@@ -22,6 +22,8 @@ _VALUE = re.compile(
     rf"(?P<plain>{_WORD}(?:{_NEXT}{_PARTICLE}{_WORD}){{0,4}})|(?P<capitals>{_CAPITALS})"
 )
 _DEGREE = re.compile(r",? (?:M\.D\.|Ph\.D\.|R\.N\.|(?:MD|PhD|RN|DO|MBBS|MPH|FRCP|FACS)\b)")
+# A full stop behind a longer word ends the sentence, and the name: J. B. Martinez. Weight: 65 kg.
+_LONGEST_ABBREVIATION = 4
 # No part of a name: an office or a sentence behind "Contact:", and the fields that follow a name.
 _OTHER = frozenset(word_list("no_latin_names"))
 
@@ -60,6 +62,8 @@ _CLOSING = re.compile(
 )
 _CLOSING_GATES = ("incerely", "egards", "wishes", "aithfully", "truly", "espectfully", "ordially")
 _FORM = re.compile(r"(?:(?<![A-Za-z⟨\-] )(?<![A-Za-z⟨\-])(?:Name|NAME|Patient|PATIENT|Pt)|[\"']name[\"'])$")
+# Characters within which a mark makes a contact block of a form.
+_NEAR = 80
 _QUOTES = "\"”'"
 _NEXT_FIELD = re.compile(
     r"[\s,;|/(\"”']{0,6}(?:Age|Sex|Gender|DOB|D\.O\.B|Date of birth|Born|MRN|Phone|Tel|Mobile|E-?mail|Address|"
@@ -80,10 +84,12 @@ def latin_name(text: str, start: int, *, alone: bool) -> int | None:
     end = begin = match.start(group)
     words = 0
     for word in re.finditer(r"[^\s,]+", match[group]):
-        if word[0].lower().strip(".") in _OTHER:
+        if word[0].lower().strip(".") in _OTHER or text[begin + word.end() :].startswith((":", "：")):
             break
         words += not word[0].islower()
         end = begin + word.end()
+        if word[0].endswith(".") and len(word[0]) > _LONGEST_ABBREVIATION:
+            break
     if words == 0 or (words == 1 and group != "titled" and not alone):
         return None
     degree = _DEGREE.match(text, end)
@@ -125,6 +131,9 @@ def _behind(text: str, start: int, before: str) -> Iterator[Span]:
         end = latin_name(text, start, alone=True)
         if end is not None and _NEXT_FIELD.match(text, end):
             yield Span(start, end, "NAME", "name.form")
+        elif MARK.search(text, max(0, start - _NEAR), start):
+            # The last field of a form, of which an earlier round marked another one.
+            yield from _at(text, start, "name.form", alone=False)
 
 
 def _at(text: str, start: int, rule: str, *, alone: bool) -> Iterator[Span]:

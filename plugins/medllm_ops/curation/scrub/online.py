@@ -150,19 +150,10 @@ _ACCOUNT = re.compile(
     r"(?P<value>@?[A-Za-z0-9_+][A-Za-z0-9_.\-]{3,30}[A-Za-z0-9_])(?![A-Za-z0-9_]|\s?[%％])",
     re.IGNORECASE,
 )
-_ACCOUNT_GATES: tuple[str, ...] = (
-    "qq",
-    "微信",
-    "wechat",
-    "weixin",
-    "whatsapp",
-    "telegram",
-    "skype",
-    "vx",
-    "v信",
-    "抖音",
-)
-_ACCOUNT_GATES += ("微博", "薇信", "威信", "快手", "twitter", "instagram")
+_ACCOUNT_GATES = (
+    "qq", "微信", "wechat", "weixin", "whatsapp", "telegram", "skype", "vx", "v信", "抖音", "微博", "薇信", "威信",
+    "快手", "twitter", "instagram",
+)  # fmt: skip
 _SOCIAL_HANDLE = re.compile(
     r"(?<![A-Za-z0-9@._%+\-/])@[A-Za-z0-9_]{4,30}(?=\s?(?:on|\()\s?(?:Twitter|Instagram|X\b|Weibo))"
 )

@@ -24,15 +24,16 @@ _AREA = r"(?:10|2[0-57-9]|[3-9]\d{2})"
 _LANDLINE = re.compile(
     rf"(?<![A-Za-z0-9_.\-–@/#$￥¥])(?:"
     rf"{_CHINA}[(（]?0?{_AREA}[)）]?{_GAP}[2-8]\d{{2,3}}{_GAP}\d{{4}}|"
-    rf"[(（]0{_AREA}[)）]\s?[2-8]\d{{2,3}}{_GAP}\d{{4}}|"
-    rf"0{_AREA}[ \u00a0\-‐‑‒–—－][2-8]\d{{2,3}}{_GAP}\d{{4}}"
+    rf"[(（]0{_AREA}[)）]\s?[1-9]\d{{2,3}}{_GAP}\d{{4}}|"
+    rf"0{_AREA}[ \u00a0\-‐‑‒–—－][1-9]\d{{2,3}}{_GAP}\d{{4}}"
     rf"){_EXTENSION}{_NOT_AFTER}",
     re.IGNORECASE,
 )
 _SERVICE = re.compile(rf"{_NOT_BEFORE}(?:[48]00[-－]\d{{3}}[-－]?\d{{4}}|[48]00[-－]\d{{4}}[-－]\d{{3}}){_NOT_AFTER}")
 _AMERICAN = re.compile(
-    rf"{_NOT_BEFORE}(?:(?:\+?1[ .\-])?[(（][2-9]\d{{2}}[)）][ \-]?[2-9]\d{{2}}[ .\-]\d{{4}}|"
-    rf"1[ .\-][2-9]\d{{2}}[ .\-][2-9]\d{{2}}[ .\-]\d{{4}}|[2-9]\d{{2}}-[2-9]\d{{2}}-\d{{4}}){_EXTENSION}{_NOT_AFTER}",
+    rf"{_NOT_BEFORE}(?:(?:\+?1[ .\-])?[(（][2-9]\d{{2}}[)）][ \-]?[1-9]\d{{2}}[ .\-]\d{{4}}|"
+    rf"\+?1[ .\-][2-9]\d{{2}}[ .\-][1-9]\d{{2}}[ .\-]\d{{4}}|\+1[2-9]\d{{2}}[1-9]\d{{6}}|"
+    rf"[2-9]\d{{2}}-[1-9]\d{{2}}-\d{{4}}){_EXTENSION}{_NOT_AFTER}",
     re.IGNORECASE,
 )
 _BRITISH = re.compile(rf"{_NOT_BEFORE}0(?:1\d{{3}}|11\d|1\d1|20|7\d{{3}}) \d{{3,4}} ?\d{{3,4}}{_NOT_AFTER}")
@@ -44,7 +45,7 @@ _INTERNATIONAL = re.compile(
     re.IGNORECASE,
 )
 _LABEL = re.compile(
-    r"(?:电话|手机|座机|热线|传真|联系方式|移动电话|電話|手機|傳真"
+    r"(?:电话|手机|座机|热线|传真|联系方式|移动电话|致电|拨打|電話|手機|傳真"
     r"|(?<![A-Za-z⟨.])(?:tele?phone|phone|ph|tel|mobile|cell ?(?:phone)?|fax|facsimile|hotline|helpline|pager|"
     r"whatsapp|(?:call|ring|dial|text)(?: us| me)?(?: at| on)?|contact (?:no|number)|t[ée]l(?:[ée]phone)?|tel[ée]fono?)"
     r"(?![A-Za-z]))"
@@ -60,34 +61,14 @@ _LABELLED = re.compile(
 )
 # More numbers after a labelled one: "电话：65123456、65123457", "Tel 555 0123 / 555 0124".
 _FURTHER = re.compile(r"\s?[/／、,，;；或和]\s?")
-_LABEL_GATES: tuple[str, ...] = (
-    "电话",
-    "手机",
-    "座机",
-    "热线",
-    "传真",
-    "联系方式",
-    "電話",
-    "手機",
-    "傳真",
-    "ph",
-    "tel",
-)
-_LABEL_GATES += (
-    "mobile",
-    "cell",
-    "fax",
-    "facsimile",
-    "hotline",
-    "helpline",
-    "pager",
-    "whatsapp",
-    "call",
-    "ring",
-    "dial",
-)
-_LABEL_GATES += ("text", "contact n", "tél")
+_LABEL_GATES = (
+    "电话", "手机", "座机", "热线", "传真", "联系方式", "致电", "拨打", "電話", "手機", "傳真", "ph", "tel", "tél",
+    "mobile", "cell", "fax", "facsimile", "hotline", "helpline", "pager", "whatsapp", "call", "ring", "dial", "text",
+    "contact n",
+)  # fmt: skip
 _LONGEST_LABEL = 40
+_GROUPS = re.compile(r"\d+")
+_GROUP_OF_THREE = re.compile(r"\d{3}")
 _DATES = re.compile(
     r"(?:19|20)\d{2}\.(?:0\d|1[0-2])\.\d{3}(?!\d)|"
     r"(?:19|20)\d{2}\s?[\-–—./年]?\s?(?:0?[1-9]|1[0-2])\s?[\-–—./月]?\s?(?:[0-2]?\d|3[01])(?!\d)"
@@ -136,18 +117,26 @@ def _unlabelled(text: str, start: int, end: int) -> Iterator[Span]:
         for match in pattern.finditer(text, start, end + 24):
             if match.start() >= end or registered(text, match.start()) or measured(text, match.start(), match.end()):
                 continue
-            if rule == "phone.international" and not _possible(match["digits"]):
+            if rule == "phone.international" and not _possible(match["digits"], match[0][0] in "+＋"):
                 continue
             yield Span(*match.span(), "PHONE", rule)
 
 
-def _possible(digits: str) -> bool:
-    """Whether digits after a plus are a number of a country's plan; needs a separator, as "+12345678" is a change."""
+def _possible(digits: str, plus: bool) -> bool:
+    """Whether digits after a plus or 00 are a number of a country's plan; "+12345678" is a change.
+
+    After a plus and in groups, the length of the country's numbers is enough: invented ones are given to nobody.
+    """
     import phonenumbers
 
     if not re.search(r"\d[ \u00a0\-‐–.(（]", digits) and len(digits) < 11:
         return False
     try:
-        return bool(phonenumbers.is_valid_number(phonenumbers.parse(f"+{digits}", None)))
+        number = phonenumbers.parse(f"+{digits}", None)
     except phonenumbers.NumberParseException:
         return False
+    grouped = plus and len(_GROUPS.findall(digits)) > 2 and _GROUP_OF_THREE.search(digits) is not None
+    if not grouped:
+        return bool(phonenumbers.is_valid_number(number))
+    possible = phonenumbers.is_possible_number_with_reason(number)
+    return bool(possible == phonenumbers.ValidationResult.IS_POSSIBLE)

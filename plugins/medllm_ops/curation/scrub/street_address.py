@@ -45,7 +45,7 @@ _LABELLED = re.compile(
 )
 _FIELD = re.compile(
     r"[,.]?\s*(?:Phone|Tel|Mobile|Cell|Fax|E-?mail|DOB|Date of|MRN|Occupation|Sex|Age|Contact|and\b|with\b|"
-    r"who\b|since\b|but\b|has\b)|\.\s|\.$"
+    r"who\b|since\b|but\b|has\b)|[,.]?\s+[A-Z][A-Za-z]*(?: [A-Za-z]+){0,2} ?[:：]|\.\s|\.$"
 )
 _PLACE = re.compile(rf"\d.*(?:(?:{_SURE}|{_UNSURE})(?![A-Za-z])|[A-Z]{{2}} \d{{5}}|, [A-Z])")
 _JOINED = frozenset("0123456789.,/%-–=<>")

@@ -21,13 +21,16 @@ _REGISTERED = re.compile(
 _DOI = re.compile(r"(?<!\d)10\.\d{4,5}/\S*$")
 _COMPUTED = re.compile(
     r"[=＝×*<>≤≥≈~～±^√]\s{0,2}$|(?:总?数|数值|总量|总计|共计|(?<!预)约|高达|超过|滴度|载量|浓度|比例?|比值|评分|"
-    r"(?<![A-Za-z])(?:ratios?|scores?|counts?|doses?|values?|levels?|range|ranged from))[:：]?\s{0,2}$",
+    r"(?<![A-Za-z])(?:ratios?|scores?|counts?|reads|sizes?|doses?|values?|levels?|range|ranged from))[:：]?\s{0,2}$",
     re.IGNORECASE,
 )
+# One space behind the number. What has another meaning in capitals counts in small letters only: in "MRN: 1234567 M",
+# "Tel: 1234567 BP: 120/80" and "MRN: 1234567 Patient:" the next field begins.
 _UNIT = re.compile(
-    r"\s{0,2}(?:(?:[mμµnpk]?g|[mμµd]?l|[mμµn]?mol|mmHg|IU|U|cells?|copies|cop|cfu|pfu|reads?|bp|kb|Mb|k?Da|k?Hz|"
-    r"k?cal|kJ|[cmkn]?m|mm\d|rpm|cpm|counts?|units?|rows?|records?|patients?|people|persons?|cases?|participants?|"
-    r"women|men|children|births?|deaths?|dollars?|USD|RMB|CNY|yuan|years?|days?|months?|hours?|h|s|min)(?![A-Za-z0-9])|"
+    r"[ \u00a0\u2009\u202f]?(?:(?:[mμµnpk]g|[mμµd]l|[mμµn]?mol|mmHg|IU|cfu|pfu|k?Da|k?Hz|k?cal|kJ|mm\d|rpm|cpm|"
+    r"USD|RMB|CNY|(?-i:[gmlhsLU]|[cmkn]m|[kM]?bp?|min|cop(?:ies)?|cells?|reads?|counts?|units?|rows?|records?|patients?|people|"
+    r"persons?|cases?|participants?|women|men|children|subjects?|individuals?|bases|samples?|births?|deaths?|dollars?|"
+    r"yuan|years?|days?|months?|hours?))(?![A-Za-z0-9])|"
     r"[%％‰℃°^]|[×*]\s?\d|/\s?(?:[mμµ]?l|kg|mm|d|h|HP|HPF)(?![A-Za-z])|"
     r"毫克|微克|千克|公斤|毫升|拷贝|单位|万|亿|例|人次|元|碱基|份|个(?!人))",
     re.IGNORECASE,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+import logging
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
-from medllm_ops.curation.settings import CurationSettings
+from medllm_ops.curation.settings import CurationSettings, SetSettings
 from medllm_ops.errors import MedllmError
+
+log = logging.getLogger(__name__)
 
 Times = npt.NDArray[np.uint8]
 """How often each row is drawn."""
@@ -43,8 +47,20 @@ def draw(sets: Mapping[str, SetRows], settings: CurationSettings) -> dict[str, T
     :raises MedllmError: if ``total`` is less than the counts of single sets, or than a row on each side of each set.
     """
     sets = {name: sets[name] for name in sorted(sets)}
+    _tell_missing(sets, settings)
     quotas = _with_both_sides(sets, quota(sets, settings), settings)
     return {name: _lowest(rows, quotas[name], settings.sample.max_repeats) for name, rows in sets.items()}
+
+
+def _tell_missing(sets: Collection[str], settings: CurationSettings) -> None:
+    """Tell the sets that rows are asked of, and those whose names look misspelt. No error: one may come later."""
+    for name in sorted({*settings.sets, *settings.sample.drawn} - {*sets}):
+        own = settings.sets.get(name, SetSettings())
+        asked = name in settings.sample.drawn or own.count is not None or own.weight is not None
+        close = difflib.get_close_matches(name, sets, n=1)
+        if asked or close:
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sets) or 'none'}"
+            log.warning("the settings name the set %s, of which there are no rows; %s", name, hint)
 
 
 def quota(sets: Mapping[str, SetRows], settings: CurationSettings) -> dict[str, int]:

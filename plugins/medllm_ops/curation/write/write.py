@@ -79,9 +79,11 @@ def write_dataset(
     samples = LowestSamples(settings.seed)
     removed = write_removed(folder / "removed.jsonl", ledger, state, listing, samples)
     check_sum(ledger, removed, int(np.count_nonzero(listing.dropped == 0)))
-    write_json(folder / "ledger.json", [_with_pieces(line.to_row(), written) for line in ledger])
+    told = [_with_pieces(line.to_row(), written) for line in ledger]
+    write_json(folder / "ledger.json", told)
     write_figures(folder / "data", state, listing, judgement, samples.rows(), settings.seed)
-    write_json(folder / "manifest.json", _manifest(state, settings, listing, written, decontamination, context))
+    manifest = _manifest(state, settings, listing, written, decontamination, context)
+    write_json(folder / "manifest.json", {**manifest, "ledger": told})
 
 
 def _decontaminate(
