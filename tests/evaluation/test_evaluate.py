@@ -12,6 +12,7 @@ from medllm_ops.datasets.identity import Identity
 from medllm_ops.errors import MedllmError
 from medllm_ops.evaluation.evaluate import EvaluationRequest, evaluate_models, labels_of
 from medllm_ops.files import read_json, write_json, write_json_lines
+from medllm_ops.models.resolve import code_hash
 
 IDENTITY = Identity("杏林小医", "MedBuddy", "杏林实验室", "Xinglin Lab")
 LABELS = ("base", "pretrain", "sft", "final")
@@ -74,6 +75,7 @@ def request_(tmp_path: Path) -> EvaluationRequest:
     }
     (tmp_path / "gate.yaml").write_text(yaml.safe_dump(gate))
     models = {label: tmp_path / "models" / label for label in LABELS}
+    models["base"].mkdir(parents=True)
     for label in LABELS[1:]:
         write_json(models[label] / "merge.json", {"stage": label})
     return EvaluationRequest(
@@ -162,6 +164,19 @@ def test_the_job_has_another_key_when_models_rows_or_questions_changed(request_:
     assert len(set(keys)) == 4
 
 
+def test_code_of_the_models_runs_only_with_the_hash_that_the_recipe_names(request_: EvaluationRequest) -> None:
+    for folder in request_.models.values():
+        (folder / "modeling_own.py").write_text("a = 1", encoding="utf-8")
+    with pytest.raises(MedllmError, match=r"modeling_own\.py is code that comes with the model"):
+        evaluate_models(request_, FakePlace())
+    allowed = replace(request_, remote_code=code_hash(request_.models["base"]))
+    assert evaluate_models(allowed, FakePlace())["passed"]
+    assert read_json(request_.directory / "request.json")["trust_remote_code"] is True
+    (request_.models["final"] / "modeling_own.py").write_text("a = 2", encoding="utf-8")
+    with pytest.raises(MedllmError, match="is not what the recipe allows"):
+        evaluate_models(allowed, FakePlace())
+
+
 @pytest.mark.parametrize(
     ("stages", "labels"),
     [
@@ -181,6 +196,7 @@ def aligned(request_: EvaluationRequest) -> EvaluationRequest:
     """A run of all four stages, with a set of pairs in its dataset."""
     labels = labels_of(["pretrain", "sft", "self_cognition", "dpo"])
     models = {label: request_.dataset.parent / "models" / label for label in ("base", *labels.values())}
+    models["self_cognition"].mkdir()
     manifest = read_json(request_.dataset / "manifest.json")
     manifest["sets"]["preference"] = {"stage": "dpo", "val": 9}
     write_json(request_.dataset / "manifest.json", manifest)

@@ -7,7 +7,7 @@ import pytest
 
 from medllm_ops.datasets.pairs import labelled
 from medllm_ops.evaluation.score import HeldOutSet, Question, ScoredModel, ScoreRequest, last_answer, score
-from medllm_ops.files import write_json_lines
+from medllm_ops.files import read_json, write_json, write_json_lines
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +94,53 @@ def test_only_the_last_answer_keeps_its_labels() -> None:
     assert last_answer([-100, 5, 6, -100, 7, 8, -100]) == [-100, -100, -100, -100, 7, 8, -100]
     assert last_answer([-100, 7]) == [-100, 7]
     assert last_answer([-100, -100]) == [-100, -100]
+
+
+CONFIGURATION = """
+from transformers import Qwen2Config
+
+class OwnConfig(Qwen2Config):
+    model_type = "own"
+"""
+MODELING = """
+from transformers import Qwen2ForCausalLM
+from .configuration_own import OwnConfig
+
+class OwnForCausalLM(Qwen2ForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+def with_code(model: Path, folder: Path) -> Path:
+    """A copy of a model that cannot be loaded without code of its own."""
+    shutil.copytree(model, folder)
+    (folder / "configuration_own.py").write_text(CONFIGURATION, encoding="utf-8")
+    (folder / "modeling_own.py").write_text(MODELING, encoding="utf-8")
+    named = {"AutoConfig": "configuration_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
+    own = {"model_type": "own", "architectures": ["OwnForCausalLM"], "auto_map": named}
+    write_json(folder / "config.json", read_json(folder / "config.json") | own)
+    return folder
+
+
+def request_for(folder: Path, rows: Path, **settings: Any) -> ScoreRequest:
+    write_json_lines(rows, [{"messages": [{"role": "assistant", "content": "Text, 针灸。"}]}])
+    return ScoreRequest(
+        models=[ScoredModel(label="base", path=folder, ask=True)],
+        sets=[HeldOutSet(name="texts", path=rows, pretraining=True)],
+        questions=[Question(prompt="Who invented it?", reference="Edison.")],
+        system=None,
+        max_new_tokens=3,
+        **settings,
+    )
+
+
+def test_a_model_with_code_of_its_own_is_scored_where_that_is_allowed(
+    tiny_model: Path, tmp_path: Path, scores: dict[str, Any]
+) -> None:
+    folder = with_code(tiny_model, tmp_path / "own")
+    request = request_for(folder, tmp_path / "x.jsonl", model_type="qwen2", template="qwen2_5")
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        score(request)
+    allowed = score(request.model_copy(update={"trust_remote_code": True}))["base"]
+    plain = score(request_for(tiny_model, tmp_path / "x.jsonl", model_type="qwen2", template="qwen2_5"))["base"]
+    assert allowed == plain

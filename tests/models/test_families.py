@@ -32,6 +32,8 @@ def test_each_member_has_a_key_of_its_own_within_its_family() -> None:
         ("internlm2_7b_chat", "Shanghai_AI_Laboratory/internlm2-chat-7b"),
         ("internlm-xcomposer2-7b-chat", "Shanghai_AI_Laboratory/internlm-xcomposer2-7b"),
         ("skywork-13b-chat", "skywork/Skywork-13B-chat"),
+        ("skywork-13b", "skywork/Skywork-13B-base"),
+        ("yi-6b", "01ai/Yi-6B"),
         ("yi-34b-chat", "01ai/Yi-34B-Chat"),
         ("no-such-model", None),
         ("", None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,28 @@ from medllm_ops.compute.local import LocalPlace
 from medllm_ops.datasets.pairs import labelled
 from medllm_ops.files import read_json_lines, write_json_lines
 from medllm_ops.sources.preference import convert
-from medllm_ops.swift.checkpoints import last_whole_checkpoint
+from medllm_ops.swift.adopt import adopt
+from medllm_ops.swift.checkpoints import is_whole, last_whole_checkpoint
 from medllm_ops.swift.merge import merge
 from medllm_ops.swift.merge_request import MergeRequest
 from medllm_ops.swift.recipe import PreferenceRecipe
 from medllm_ops.swift.request import TrainRequest
-from medllm_ops.swift.train import train
+from medllm_ops.swift.train import TrainResult, train
 from preferences import pair
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
+TOLERANCE = 1e-4
+needs_compiler = pytest.mark.skipif(
+    shutil.which("c++") is None, reason="DeepSpeed compiles for processors: apt install g++"
+)
+# DeepSpeed's communication has to be started early where there is no GPU.
+START = """
+import os
+if "RANK" in os.environ:
+    import deepspeed
+    deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
+"""
 SETTINGS: dict[str, Any] = {
     "lora_rank": 4,
     "lora_alpha": 8,
@@ -75,6 +88,18 @@ def with_labels(request: TrainRequest) -> TrainRequest:
     return replace(request, train_files=(paths[0],), val_files=(paths[1],))
 
 
+def to_merge(request: TrainRequest, result: TrainResult, folder: Path) -> MergeRequest:
+    return MergeRequest(
+        stage="dpo",
+        base=request.model_dir,
+        adapter=Path(result.checkpoint),
+        out=folder / "merged",
+        logs=folder / "merge",
+        model_type="qwen2",
+        template="qwen2_5",
+    )
+
+
 def test_pairs_are_learnt_against_the_model_without_its_adapter_and_merged(
     request_: TrainRequest, tmp_path: Path
 ) -> None:
@@ -87,17 +112,7 @@ def test_pairs_are_learnt_against_the_model_without_its_adapter_and_merged(
     assert result.rewards.keys() == {"margin", "accuracy", "eval_margin", "eval_accuracy"}
     assert result.rewards["margin"] > 0
     assert result.loss < 0.6931
-    merged = merge(
-        MergeRequest(
-            stage="dpo",
-            base=request_.model_dir,
-            adapter=Path(result.checkpoint),
-            out=tmp_path / "merged",
-            logs=tmp_path / "merge",
-            model_type="qwen2",
-            template="qwen2_5",
-        )
-    )
+    merged = merge(to_merge(request_, result, tmp_path))
     assert merged.proof["passed"]
     assert merged.proof["relative_change"]["max"] > 0
 
@@ -123,3 +138,27 @@ def test_all_weights_are_trained_against_a_second_model(request_: TrainRequest) 
     assert result.rewards["margin"] > 0
     assert (Path(result.checkpoint) / "model.safetensors").is_file()
     assert last_whole_checkpoint(request_.output_dir) == Path(result.checkpoint)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("tuner", "name"), [("lora", "zero2"), ("lora", "zero3"), ("full", "zero2"), ("full", "zero3")]
+)
+def test_two_ranks_under_deepspeed_learn_what_one_process_learns(
+    request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuner: str, name: str
+) -> None:
+    monkeypatch.setenv("MEDLLM_SLOTS", "2")
+    start = tmp_path / "start.py"
+    start.write_text(START, encoding="utf-8")
+    own = {"tuner_type": tuner, "learning_rate": 1e-3} if tuner == "full" else {}
+    # One process in the order that the two together have: the first of each two pairs is the first rank's.
+    alone = replace(request_, recipe=PreferenceRecipe(**SETTINGS | own | {"per_device_train_batch_size": 4}))
+    ranks = {"gpus": 2, "deepspeed": name, "extra": {"external_plugins": [str(start)]}}
+    together = replace(request_, recipe=PreferenceRecipe(**SETTINGS | own | ranks), directory=tmp_path / "together")
+    expected, result = train(alone, LocalPlace()), train(together, LocalPlace())
+    assert (result.steps, result.rows, result.val_rows) == (4, 8, 4)
+    assert is_whole(Path(result.checkpoint))
+    assert result.loss == pytest.approx(expected.loss, abs=TOLERANCE)
+    assert result.rewards["eval_margin"] == pytest.approx(expected.rewards["eval_margin"], abs=TOLERANCE)
+    request = to_merge(request_, result, tmp_path)
+    assert (adopt(request) if tuner == "full" else merge(request)).proof["passed"]

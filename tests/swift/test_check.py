@@ -45,6 +45,25 @@ def test_names_and_values_are_those_of_the_installed_ms_swift(extra: dict[str, A
         check_recipe(recipe({"extra": extra}))
 
 
+@pytest.mark.parametrize(
+    ("stage", "what"),
+    [
+        ({"tuner_type": "adalora"}, "tuner_type adalora"),
+        ({"extra": {"use_dora": True, "use_rslora": True}}, "use_dora"),
+        ({"extra": {"init_weights": "pissa_niter_4"}}, "init_weights pissa_niter_4"),
+        ({"extra": {"init_weights": "lora-ga"}}, "init_weights lora-ga"),
+    ],
+)
+def test_what_a_merge_would_fail_for_is_refused_before_the_training(stage: dict[str, Any], what: str) -> None:
+    with pytest.raises(MedllmError, match=rf"stages\.sft: {what}: what it trains cannot be merged with proof"):
+        check_recipe(recipe(stage))
+
+
+@pytest.mark.parametrize("stage", [{"tuner_type": "longlora"}, {"extra": {"use_rslora": True, "use_dora": False}}])
+def test_what_can_be_merged_passes(stage: dict[str, Any]) -> None:
+    assert check_recipe(recipe(stage))
+
+
 def test_values_that_a_command_line_takes_pass() -> None:
     check_arguments("sft", {"max_grad_norm": 1, "optim": "adamw_torch", "freeze_parameters": ["a", "b"], "bf16": True})
     check_arguments("rlhf", {"beta": 0.1, "loss_type": ["sigmoid"]})

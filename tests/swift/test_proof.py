@@ -204,6 +204,7 @@ def test_a_tied_head_may_be_saved_too_but_must_equal_the_embedding(tiny_model, a
         ({"use_dora": True}, "use_dora"),
         ({"peft_type": "LOHA"}, "LOHA"),
         ({"init_lora_weights": "pissa_niter_4"}, "pissa"),
+        ({"init_lora_weights": "lora-ga"}, "lora-ga"),
         ({"layer_replication": [[0, 2]]}, "layer_replication"),
     ],
 )

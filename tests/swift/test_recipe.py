@@ -72,7 +72,8 @@ def test_extra_may_not_take_what_the_chain_decides(tmp_path: Path) -> None:
     assert "output_dir: the chain decides it" in refusal(tmp_path, extra={"output_dir": "/x"})
     assert "a field of its own" in refusal(tmp_path, extra={"learning_rate": 1})
     # Each would empty, repeat, mix or skip rows behind the counts, or end a run before its last step.
-    for name in ("truncation_strategy", "interleave_prob", "streaming", "lazy_tokenize", "strict", "max_epochs"):
+    rows = ("truncation_strategy", "interleave_prob", "streaming", "lazy_tokenize", "strict")
+    for name in (*rows, "max_epochs", "early_stop_interval", "load_best_model_at_end"):
         assert f"{name}: the chain decides it" in refusal(tmp_path, extra={name: 1})
 
 
@@ -90,7 +91,13 @@ def test_a_text_is_no_number_and_neither_is_true(tmp_path: Path, name: str, valu
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("learning_rate", float("nan")), ("num_train_epochs", float("inf")), ("seed", 2**32), ("lora_dropout", 1.0)],
+    [
+        ("learning_rate", float("nan")),
+        ("num_train_epochs", float("inf")),
+        ("seed", 2**32),
+        ("lora_dropout", 1.0),
+        ("max_length", 10**20),
+    ],
 )
 def test_a_number_out_of_its_limits_is_refused(tmp_path: Path, name: str, value: object) -> None:
     text = refusal(tmp_path, **{name: value})
@@ -170,8 +177,18 @@ def test_what_is_no_yaml_is_refused(tmp_path: Path) -> None:
     path.write_text("a: [", encoding="utf-8")
     with pytest.raises(MedllmError, match="is not YAML"):
         load_recipe(str(path))
+    for text in ("a: 2024-13-45", f"a: {'9' * 5000}", "[" * 3000, "? [a]\n: 1"):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(MedllmError, match="is not YAML"):
+            load_recipe(str(path))
+    path.write_text("name: &a {b: *a}", encoding="utf-8")
+    with pytest.raises(MedllmError, match="holds itself"):
+        load_recipe(str(path))
     path.write_text("- a", encoding="utf-8")
     with pytest.raises(MedllmError, match="is not a mapping"):
+        load_recipe(str(path))
+    path.write_text("name: x\nmodel: m\n", encoding="utf-8")
+    with pytest.raises(MedllmError, match="stages is missing: The stages by name"):
         load_recipe(str(path))
 
 

@@ -31,8 +31,22 @@ def test_list_names_every_recipe() -> None:
     assert all(name in output for name in list_recipes())
 
 
-def test_show_prints_a_recipe_with_its_comments() -> None:
+@pytest.mark.parametrize("command", ["list", "families"])
+def test_tables_cut_nothing_off(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "…" not in CliRunner().invoke(recipe_app, [command], env={"COLUMNS": "80"}).output
+    monkeypatch.delenv("COLUMNS", raising=False)
+    piped = CliRunner().invoke(recipe_app, [command]).output
+    assert "…" not in piped
+    # Not broken in two either, so that it can be searched.
+    names = list_recipes() if command == "list" else ["transformers<4.42", "needs another environment"]
+    assert all(name in piped for name in names)
+
+
+def test_show_prints_a_recipe_with_its_comments(tmp_path: Path) -> None:
     assert "# 1.x trained Qwen's c_attn" in run("show", "qwen_14b_chat_2024")
+    (tmp_path / "x.yaml").write_bytes(b"name: \xff")
+    run("show", str(tmp_path / "x.yaml"))
+    assert "is not YAML" in run("check", str(tmp_path / "x.yaml"), code=1)
 
 
 def test_check_tells_what_holds_and_what_does_not(tmp_path: Path) -> None:
@@ -52,8 +66,8 @@ def test_check_needs_neither_the_model_nor_a_file_that_is_named(tmp_path: Path) 
 
 
 def test_check_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not for a model of a hub either, nor for what it is."""
-    run("check", "demo")
+    """Not for a model of a hub either, nor for what it is; ms-swift and DeepSpeed once, for each version."""
+    run("check", *list_recipes())
 
     def refuse(*arguments: object, **named: object) -> None:
         raise AssertionError("the network was asked")

@@ -5,7 +5,7 @@ import yaml
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.models.resolve import code_hash
-from medllm_ops.swift.command import _OWN_FIELDS
+from medllm_ops.swift.command import _stage_arguments
 from medllm_ops.swift.recipe import (
     PreferenceRecipe,
     Recipe,
@@ -42,7 +42,12 @@ def test_every_field_has_a_unit_and_a_description() -> None:
 
 
 def test_the_fields_that_are_ours_never_reach_a_command() -> None:
-    assert {name for name in PreferenceRecipe.model_fields if is_ours(name)} == _OWN_FIELDS
+    stage = PreferenceRecipe(max_steps=1, preference_sets=["a"], instruction_sets=["b"], tokenise_first=True)
+    ours = {name for name in PreferenceRecipe.model_fields if is_ours(name)}
+    assert {"val_share", "gpus", "nodes", "extra", "tokenise_first", "preference_sets"} <= ours
+    own = {name for name in PreferenceRecipe.model_fields if name not in ours}
+    assert set(_stage_arguments(stage)) <= own
+    assert {"max_steps", "learning_rate", "rlhf_type", "beta", "lora_rank"} <= set(_stage_arguments(stage))
 
 
 def test_an_unknown_stage_is_answered_with_the_right_name(tmp_path: Path) -> None:
@@ -59,6 +64,43 @@ def test_quantised_weights_are_frozen_ones(tmp_path: Path) -> None:
         tmp_path, quant_bits=4, quant_method="bnb", tuner_type="full"
     )
     assert "Input should be 1, 2, 3, 4 or 8" in refused_stage(tmp_path, quant_bits=5, quant_method="bnb")
+    told = refused_stage(tmp_path, quant_bits=3, quant_method="bnb")
+    assert "quant_method bnb packs weights in 4, 8 bits, not in 3" in told
+
+
+def test_an_attention_is_one_that_ms_swift_knows(tmp_path: Path) -> None:
+    assert "attn_impl: 'flash_atn' is none of eager, sdpa," in refused_stage(tmp_path, attn_impl="flash_atn")
+    # A kernel of the hub may keep rows apart, but ms-swift packs for none of them.
+    kernel = {"attn_impl": "owner/flash-attn2"}
+    assert "need attn_impl flash_attn" in refused_stage(tmp_path, packing=True, **kernel)
+    assert read_recipe(write_recipe(tmp_path, stages={"sft": {"max_steps": 1, **kernel}}))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "extra", "told"),
+    [
+        (None, {"fp16": True, "bf16": True}, "fp16 and bf16 cannot both be true"),
+        ("bfloat16", {"fp16": True}, "stages.sft.extra.fp16 contradicts torch_dtype bfloat16"),
+        ("float16", {"bf16": True}, "stages.sft.extra.bf16 contradicts torch_dtype float16"),
+        ("bfloat16", {"fp16": True, "bf16": False}, ""),
+        ("float32", {"bf16": True}, ""),
+    ],
+)
+def test_arithmetic_is_of_one_kind(tmp_path: Path, dtype: str | None, extra: dict[str, bool], told: str) -> None:
+    values = {"torch_dtype": dtype, "stages": {"sft": {"max_steps": 1, "extra": extra}}}
+    if told:
+        assert told in refused(tmp_path, **values)
+    else:
+        assert read_recipe(write_recipe(tmp_path, **values))
+
+
+def test_sharded_checkpoints_of_fsdp_are_refused_with_what_to_take(tmp_path: Path) -> None:
+    assert "give deepspeed zero3" in refused_stage(tmp_path, extra={"fsdp": "fsdp2"})
+
+
+def test_a_stage_without_settings_is_not_left_out_unseen(tmp_path: Path) -> None:
+    told = refused(tmp_path, stages={"pretrain": {"max_steps": 1}, "sft": None})
+    assert "stages.sft has no settings: give it some, or remove it" in told
 
 
 def test_packed_rows_have_no_length_to_be_grouped_by(tmp_path: Path) -> None:
@@ -86,7 +128,8 @@ def test_packed_rows_have_no_length_to_be_grouped_by(tmp_path: Path) -> None:
 )
 def test_preferences_have_settings_of_their_own(tmp_path: Path, settings: dict[str, object], sentence: str) -> None:
     assert sentence in refused(tmp_path, stages={"dpo": {"max_steps": 1, **settings}})
-    assert "beta is unknown" in refused(tmp_path, stages={"sft": {"max_steps": 1, "beta": 0.1}})
+    told = refused(tmp_path, stages={"sft": {"max_steps": 1, "beta": 0.1}})
+    assert "stages.sft.beta is a field of the stage dpo only" in told
 
 
 def test_the_recipe_that_aligns_is_one_to_be_run() -> None:

@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -18,7 +19,7 @@ from medllm_ops.swift.attempts import Attempt, build_command
 from medllm_ops.swift.progress import Progress
 from medllm_ops.swift.recipe import PreferenceRecipe, StageRecipe
 from medllm_ops.swift.request import TrainRequest
-from medllm_ops.swift.train import _Watch, train, train_stage
+from medllm_ops.swift.train import _Watch, stage_request, train, train_stage
 
 ROWS, VAL_ROWS, STEPS = 8, 2, 4
 
@@ -212,6 +213,19 @@ def test_checkpoints_of_other_settings_are_cleared_away(request_: TrainRequest) 
     assert not (request_.output_dir / "checkpoint-2").exists()
 
 
+def test_a_folder_that_no_training_has_made_is_left_alone(request_: TrainRequest) -> None:
+    request_.directory.mkdir()
+    (request_.directory / "thesis.docx").write_text("three years", encoding="utf-8")
+    place = FakePlace()
+    with pytest.raises(MedllmError, match=r"would be cleared for a training, and holds .* \(thesis\.docx\)"):
+        train(request_, place)
+    assert (request_.directory / "thesis.docx").read_text(encoding="utf-8") == "three years"
+    assert place.jobs == []
+    # An empty one is as good as none.
+    (request_.directory / "thesis.docx").unlink()
+    assert train(request_, place).steps
+
+
 def test_what_still_runs_is_ended_before_anything_is_cleared(request_: TrainRequest) -> None:
     save_checkpoint(request_.output_dir, 2)
     place = FakePlace()
@@ -261,10 +275,31 @@ def test_a_stage_is_trained_on_its_own_sets(request_: TrainRequest, tmp_path: Pa
     asked = read_json(Path(place.jobs[0].argv[-1]))
     assert asked["train_files"] == [str(dataset / "train" / "alpaca.jsonl")]
     assert asked["val_files"] == [str(dataset / "val" / "alpaca.jsonl")]
+    assert "max_length" not in asked["recipe"]
     with pytest.raises(MedllmError, match="has no set for stage pretrain"):
         train_stage("pretrain", *arguments, place=place)
     with pytest.raises(MedllmError, match="recipe r has no stage self_cognition: it has pretrain, sft"):
         train_stage("self_cognition", *arguments, place=place)
+
+
+@pytest.mark.parametrize(("own", "length"), [("", 8192), (", max_length: 77", 77)])
+def test_rows_are_cut_at_the_length_that_they_were_counted_with(
+    request_: TrainRequest, tmp_path: Path, own: str, length: int
+) -> None:
+    """Of Qwen-14B-Chat's two lengths ms-swift would take the smaller one, and end at the first row beyond it."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"name: r\nmodel: m\nstages: {{sft: {{max_steps: 4{own}}}}}\n")
+    dataset = tmp_path / "dataset"
+    sets = {name: {"stage": "sft", "tokens": 80, "max_length": most} for name, most in (("a", 4096), ("b", 8192))}
+    write_json(dataset / "manifest.json", {"sets": sets})
+    asked = stage_request("sft", str(recipe), str(request_.model_dir), str(dataset), str(tmp_path / "out"))
+    assert asked.recipe.max_length == length
+    assert TrainRequest.from_row(asked.to_row()) == asked
+    # Where neither the recipe nor the model says one, nothing is cut.
+    sets["b"]["max_length"] = sys.maxsize
+    write_json(dataset / "manifest.json", {"sets": sets})
+    asked = stage_request("sft", str(recipe), str(request_.model_dir), str(dataset), str(tmp_path / "out"))
+    assert asked.recipe.max_length == (None if not own else length)
 
 
 def test_the_pace_is_that_of_the_steps_seen(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from medllm_ops.errors import MedllmError
 from medllm_ops.evaluation.gates import IdentityGate, judge_held_out, judge_identity, judge_preferences, ranking
 from medllm_ops.evaluation.score import HeldOutSet, Question, ScoredModel, ScoreRequest
 from medllm_ops.files import file_hash, read_json, text_hash, write_json
+from medllm_ops.models.resolve import check_remote_code
 from medllm_ops.swift.environment import process_environment
 
 
@@ -28,6 +29,7 @@ class EvaluationRequest:
     :param gate_file: the frozen identity gate; used if the run had self-cognition.
     :param directory: gets ``heldout.json``, and as far as those stages were run ``identity.json`` and
         ``preference.json``.
+    :param remote_code: the hash of the Python code that the models' folders may bring; None: none.
     :param enforce_gates: whether a gate that does not pass fails the evaluation, or is only written down.
     """
 
@@ -41,6 +43,7 @@ class EvaluationRequest:
     directory: Path
     labels: Mapping[str, str]
     beta: float | None = None
+    remote_code: str | None = None
     enforce_gates: bool = True
     max_rows: int = 16
 
@@ -71,7 +74,10 @@ def evaluate_models(request: EvaluationRequest, place: Place) -> dict[str, Any]:
 
     :return: ``{"passed", "directory"}``; ``passed`` is about every gate, enforced or not.
     :raises MedllmError: naming each gate that did not pass, if gates are enforced; the verdicts are written anyway.
+        Also for a model's folder that is not there, or brings code that is not allowed.
     """
+    for folder in request.models.values():
+        check_remote_code(folder, request.remote_code)
     manifest = read_json(request.dataset / "manifest.json")
     sets = _held_out_sets(manifest)
     questions = IdentityGate.read(request.gate_file)
@@ -155,6 +161,7 @@ def _scores(
         template=request.template,
         system=request.system,
         max_rows=request.max_rows,
+        trust_remote_code=request.remote_code is not None,
     )
     request_file, result_file = request.directory / "request.json", request.directory / "scores.json"
     asked_for = score_request.model_dump(mode="json")

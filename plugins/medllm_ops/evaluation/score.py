@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from medllm_ops.datasets.pairs import both_answers, pairs_of
 from medllm_ops.files import read_json, read_json_lines, write_json
+from medllm_ops.models.folder import load_model
 from medllm_ops.swift.launch import quick_imports
 from medllm_ops.swift.template import TemplateSettings, encode, load_template
 
@@ -56,7 +57,7 @@ class ScoreRequest(BaseModel):
     """What to score.
 
     ``max_rows`` bounds the rows of each set, ``max_pairs`` the pairs of each file of ``pairs``, ``max_new_tokens`` the
-    length of an answer.
+    length of an answer. ``trust_remote_code``: the models' folders may bring Python code, which is executed.
     """
 
     models: list[ScoredModel]
@@ -69,6 +70,7 @@ class ScoreRequest(BaseModel):
     max_rows: int = 16
     max_pairs: int = 64
     max_new_tokens: int = 48
+    trust_remote_code: bool = False
 
 
 class _Scorer:
@@ -79,12 +81,14 @@ class _Scorer:
             import torch
             from transformers import AutoModelForCausalLM
 
+            del AutoModelForCausalLM  # what load_model imports
+
         self._torch = torch
         self._request = request
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         settings = TemplateSettings(folder, request.model_type, request.template, request.system)
         self._templates = {kind: load_template(settings, pretraining=kind) for kind in (True, False)}
-        self._model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=False)
+        self._model = load_model(folder, "auto", trust_remote_code=request.trust_remote_code)
         self._model.to(self._device).eval()
 
     def mean_loss(self, rows: Iterable[Mapping[str, Any]], pretraining: bool) -> float:

@@ -109,15 +109,12 @@ def model_of_2024(name: str) -> str | None:
 
     There, the type was the model's name in small letters, its parts in an order of their own.
     """
-    wanted = _parts(name)
-    for member in members():
-        for model in member.models:
-            if _parts(_last_part(model)) == wanted:
-                return model
-    # Some types said chat where the model's name does not.
-    for member in members():
-        for model in member.models:
-            if sorted([*_parts(_last_part(model)), "chat"]) == wanted:
+    models = {model: _parts(_last_part(model)) for member in members() for model in member.models}
+    # Some types said chat where the model's name does not, or left out the base that it has.
+    for of_the_model, of_the_type in ([], []), (["chat"], []), ([], ["base"]):
+        wanted = sorted([*_parts(name), *of_the_type])
+        for model, parts in models.items():
+            if sorted([*parts, *of_the_model]) == wanted:
                 return model
     return None
 

@@ -143,7 +143,7 @@ def check_remote_code(folder: Path, allowed: str | None) -> None:
     :raises MedllmError: naming a file of that code, and the hash to allow it with.
     """
     if not folder.is_dir():
-        raise MedllmError(f"model folder {folder} does not exist, and the recipe allows the code of a folder only")
+        raise MedllmError(f"model folder {folder} does not exist")
     found = code_hash(folder)
     if found is None or found == allowed:
         return

@@ -11,8 +11,11 @@ from medllm_ops.models.resolve import RANDOM, is_made_here
 from medllm_ops.swift.arguments import check_arguments
 from medllm_ops.swift.families import Status, registry, standing
 from medllm_ops.swift.installed import is_installed
+from medllm_ops.swift.lora import what_no_proof_is_for
 from medllm_ops.swift.recipe import Recipe, StageRecipe, command_of, is_ours
 from medllm_ops.swift.zero_config import check_deepspeed
+
+NO_PROOF = "what it trains cannot be merged with proof, and a run merges every stage: take plain lora, or full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +32,12 @@ def check_recipe(recipe: Recipe) -> Checked:
     Nothing is fetched, and neither files nor the model need to be there. Where ms-swift is not installed, a note says
     what was left unchecked.
 
-    :raises MedllmError: naming each argument that ms-swift would refuse.
+    :raises MedllmError: naming each argument that ms-swift would refuse, or that a merge would fail for.
     """
     notes: list[str] = []
+    for name, stage in recipe.stages.items():
+        if what := what_no_proof_is_for(stage.tuner_type, stage.extra):
+            raise MedllmError(f"recipe {recipe.name}: stages.{name}: {what}: {NO_PROOF}")
     if not is_installed():
         return Checked(recipe, ("ms-swift is not installed here: its names and values were not checked",))
     for name, stage in recipe.stages.items():
@@ -47,8 +53,8 @@ def check_recipe(recipe: Recipe) -> Checked:
 
 def swift_arguments(stage: StageRecipe) -> dict[str, object]:
     """The arguments of a stage that are ms-swift's own, by name, as far as they have a value."""
-    own = {name for name in type(stage).model_fields if is_ours(name)}
-    return stage.model_dump(mode="json", exclude=own, exclude_none=True) | stage.extra
+    ours = {name for name in type(stage).model_fields if is_ours(name)}
+    return stage.model_dump(mode="json", exclude=ours, exclude_none=True) | stage.extra
 
 
 def _notes(stage: StageRecipe) -> list[str]:

@@ -13,28 +13,11 @@ from typing import Any, Literal
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import count_lines
 from medllm_ops.swift.environment import process_environment
-from medllm_ops.swift.recipe import DEEPSPEED_NAMES, Scalar, StageRecipe
+from medllm_ops.swift.recipe import DEEPSPEED_NAMES, PreferenceRecipe, Scalar, StageRecipe, is_ours
 
 Kind = Literal["pt", "sft", "rlhf"]
 
-# Ours, not ms-swift's.
-_OWN_FIELDS = frozenset(
-    {
-        "checkpoint",
-        "eval_rows",
-        "extra",
-        "gpus",
-        "halve_batch",
-        "identity_rows",
-        "instruction_rows",
-        "instruction_sets",
-        "nodes",
-        "preference_sets",
-        "stalled_minutes",
-        "tokenise_first",
-        "val_share",
-    }
-)
+_OWN_FIELDS = frozenset(name for name in PreferenceRecipe.model_fields if is_ours(name))
 _LORA_FIELDS = frozenset({"lora_rank", "lora_alpha", "lora_dropout", "target_modules"})
 _KEPT_ROWS = re.compile(r"size=(\d+)")
 _LOGGED_ROWS = r"{name}: Dataset\(\{{[^}}]*?num_rows: (\d+)"

@@ -13,12 +13,14 @@ from medllm_ops.compute.cli import job_app
 from medllm_ops.compute.local import LocalPlace
 from medllm_ops.errors import MedllmError
 from medllm_ops.models.resolve import resolve_model
+from medllm_ops.swift.check import check_recipe
+from medllm_ops.swift.families import check_family
 from medllm_ops.swift.recipe import load_recipe
 from medllm_ops.swift.train import begin, stage_request
 
 __all__ = ["job_app"]
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False)
 
 
 @job_app.command("run")
@@ -33,6 +35,9 @@ def run_job(
     """Train one stage; repeated, it finds its job, or goes on from the last whole checkpoint. Ctrl-C ends the job."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     settings = load_recipe(recipe)
+    # As for a run: what ms-swift would refuse is told now, and not once the model is loaded.
+    check_recipe(settings)
+    check_family(settings, model)
     manifest = dataset / "manifest.json"
     if not manifest.is_file():
         raise MedllmError(f"{dataset} is no frozen dataset: it has no manifest.json")

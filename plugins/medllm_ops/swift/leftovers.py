@@ -1,4 +1,4 @@
-"""What an attempt at a training leaves behind when it is ended, and what is done about it."""
+"""What an attempt at a training, or an earlier training, leaves behind, and what is done about it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,35 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from medllm_ops.files import read_json, to_json_line
+from medllm_ops.errors import MedllmError
+from medllm_ops.files import read_json, to_json_line, write_json
 from medllm_ops.swift.checkpoints import is_finite, is_whole, step_of
 from medllm_ops.swift.command import parse_logged_rows
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _PROBE_BYTES = 1 << 20
+# What a stage's folder holds: nothing else is cleared away.
+_OF_A_STAGE = frozenset({"attempts.json", "cache", "job", "key.json", "merge", "output", "result.json", "tokenised"})
 Say = Callable[[str], Any]
+
+
+def start_clean_unless_same(directory: Path, key: str) -> None:
+    """Clear a stage's folder whose training had another key: checkpoints of other settings must not be resumed from.
+
+    :raises MedllmError: if it holds what no training has made.
+    """
+    mark = directory / "key.json"
+    if mark.is_file() and read_json(mark)["key"] == key:
+        return
+    if directory.exists():
+        names = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
+        if others := sorted(names - _OF_A_STAGE):
+            raise MedllmError(
+                f"{directory} would be cleared for a training, and holds what none has made ({', '.join(others[:3])}): "
+                "give another folder, or move that away"
+            )
+        shutil.rmtree(directory)
+    write_json(mark, {"key": key})
 
 
 def remove_half_checkpoints(output_dir: Path, say: Say) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ _NOT_PROVABLE = (
 )
 # Initialisations that change the base's weights too, so that the base on disk is not what was trained.
 _CHANGES_BASE = ("corda", "loftq", "lora_ga", "olora", "pissa")
+
+
+# What a stage may train: these leave a LoRA adapter of PEFT, or the weights themselves.
+_TUNERS = ("full", "lora", "longlora")
 
 
 class NotProvableError(MedllmError):
@@ -108,12 +113,32 @@ def read_adapter(folder: Path) -> Adapter:
     return adapter
 
 
+def what_no_proof_is_for(tuner_type: str, extra: Mapping[str, Any]) -> str | None:
+    """The settings of a stage, as ms-swift names them, whose adapter :func:`read_adapter` would refuse; None: none.
+
+    Told before a training, as after it the merge would fail.
+    """
+    if tuner_type not in _TUNERS:
+        return f"tuner_type {tuner_type}"
+    if tuner_type == "full":
+        return None
+    used = [name for name in _NOT_PROVABLE if extra.get(name)]
+    if _changes_base(extra.get("init_weights")):
+        used.append(f"init_weights {extra['init_weights']}")
+    return ", ".join(used) or None
+
+
+def _changes_base(start: Any) -> bool:
+    """Whether an initialisation changes the base's weights too; ms-swift writes lora-ga, and PEFT lora_ga."""
+    return str(start).lower().replace("-", "_").startswith(_CHANGES_BASE)
+
+
 def _refuse_other_tuners(folder: Path, config: dict[str, Any]) -> None:
     if config.get("peft_type") != "LORA":
         raise NotProvableError(f"not provable: {folder} is a {config.get('peft_type')} adapter, only LORA is")
     used = [name for name in _NOT_PROVABLE if config.get(name)]
-    start = str(config.get("init_lora_weights")).lower()
-    if start.startswith(_CHANGES_BASE):
+    start = config.get("init_lora_weights")
+    if _changes_base(start):
         used.append(f"init_lora_weights={start}")
     if used:
         raise NotProvableError(

@@ -34,6 +34,7 @@ from typing import Any
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, write_json
+from medllm_ops.models.folder import load_model
 from medllm_ops.swift.launch import quick_imports
 from medllm_ops.swift.prepared import wait_for_word
 
@@ -163,13 +164,8 @@ def _encode_prompts(base: Path, merged: Path, trust_remote_code: bool) -> list[l
 
 def _load(folder: Path, dtype: str, device: str, trust_remote_code: bool) -> Any:
     import torch
-    import transformers
 
-    # The class that the folder names: of a model for images, the one for text has other names for its weights.
-    named = (read_json(folder / "config.json").get("architectures") or [""])[0]
-    kind = (not trust_remote_code and getattr(transformers, named, None)) or transformers.AutoModelForCausalLM
-    model = kind.from_pretrained(folder, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code)
-    return model.to(device).eval()
+    return load_model(folder, getattr(torch, dtype), trust_remote_code=trust_remote_code).to(device).eval()
 
 
 def _logits(model: Any, prompts: list[list[int]]) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,7 @@ from medllm_ops.swift.parameters_2024 import SUCCESSORS
 from medllm_ops.swift.recipe_names import DEEPSPEED_NAMES, OWNED_BY_THE_CHAIN, Scalar, Scheduler, TunerType
 from medllm_ops.swift.recipe_preference import PreferenceRecipe
 from medllm_ops.swift.recipe_stage import StageRecipe
-from medllm_ops.yaml_file import read_yaml
+from medllm_ops.yaml_file import read_yaml, shortened
 
 __all__ = [
     "DEEPSPEED_NAMES",
@@ -29,6 +30,7 @@ __all__ = [
     "StageRecipe",
     "TunerType",
     "command_of",
+    "contradicted",
     "is_ours",
     "list_recipes",
     "load_recipe",
@@ -100,7 +102,21 @@ class Recipe(BaseModel):
         first, stage = next(iter(self.stages.items()))
         if self.model.startswith(RANDOM) and stage.tuner_type != "full":
             raise ValueError(f"random weights need tuner_type full in their first stage: {first} would adapt noise")
+        for name, stage in self.stages.items():
+            if wrong := contradicted(self.torch_dtype, stage.extra):
+                raise ValueError(
+                    f"stages.{name}.extra.{wrong} contradicts torch_dtype {self.torch_dtype}: leave {wrong} out, or "
+                    "give another torch_dtype"
+                )
         return self
+
+
+def contradicted(torch_dtype: str | None, extra: Mapping[str, Any]) -> str | None:
+    """The one of fp16 and bf16 that a stage switches on beside the other, which ms-swift takes from ``torch_dtype``."""
+    for dtype, on, other in (("float16", "fp16", "bf16"), ("bfloat16", "bf16", "fp16")):
+        if torch_dtype == dtype and extra.get(other) and extra.get(on) is not False:
+            return other
+    return None
 
 
 def is_ours(name: str) -> bool:
@@ -151,7 +167,7 @@ def read_recipe(name_or_path: str) -> Recipe:
     path = recipe_file(name_or_path)
     try:
         values = read_yaml(path)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise MedllmError(f"recipe {path} is not YAML: {error}") from error
     return parse_recipe(values, str(path))
 
@@ -183,9 +199,15 @@ def override(recipe: Recipe, stage: str, **values: Any) -> Recipe:
 
 
 def _validate(values: dict[str, Any], where: str) -> Recipe:
+    stages = values.get("stages")
+    if isinstance(stages, dict) and (empty := [str(name) for name, stage in stages.items() if stage is None]):
+        # Left out like any key without a value, the stage would not be trained, and nobody would say so.
+        raise MedllmError(f"recipe {where}: stages.{empty[0]} has no settings: give it some, or remove it")
     try:
         # A key without a value is a key that was left out: ms-swift would read it as the word None.
         return Recipe.model_validate(_without_nulls(values))
+    except RecursionError as error:
+        raise MedllmError(f"recipe {where} holds itself, or is nested too deeply") from error
     except ValidationError as error:
         # A value that fits no kind of a union is told once, not once a kind.
         problems = dict.fromkeys(_sentence(problem) for problem in error.errors())
@@ -204,6 +226,8 @@ def _sentence(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         if name in SUCCESSORS:
             return f"{where} is a name of ms-swift 1.x: {SUCCESSORS[name]}"
+        if name in PreferenceRecipe.model_fields and name not in StageRecipe.model_fields and len(location) > 2:
+            return f"{where} is a field of the stage dpo only"
         known = _names_at(location)
         close = difflib.get_close_matches(name, known, n=1)
         further = "further ms-swift arguments go under extra" if len(location) > 2 else f"there are {', '.join(known)}"
@@ -216,7 +240,9 @@ def _sentence(problem: Any) -> str:
         return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
     field = PreferenceRecipe.model_fields.get(name) or Recipe.model_fields.get(name)
     about = f": {field.description}" if field and field.description else ""
-    return f"{where}: {problem['msg']} (got {problem['input']!r}){about}"
+    if problem["type"] == "missing":
+        return f"{where} is missing{about}"
+    return f"{where}: {problem['msg']} (got {shortened(problem['input'])}){about}"
 
 
 def _names_at(location: list[str]) -> list[str]:

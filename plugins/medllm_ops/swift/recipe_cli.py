@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.models.families import Member, families
@@ -20,22 +21,23 @@ from medllm_ops.swift.recipe import list_recipes, read_recipe, recipe_file
 recipe_app = typer.Typer(no_args_is_help=True, help=__doc__)
 console = Console(highlight=False)
 EXIT_WRONG = 1
+PIPED_WIDTH = 200
 
 
 @recipe_app.command("list")
 def list_all() -> None:
     """List the recipes that ship."""
-    table = Table("name", "model", "stages", "what it is for", show_lines=True)
+    table = _table("name", "model", "stages", "what it is for")
     for name in list_recipes():
         recipe = read_recipe(name)
         table.add_row(name, recipe.model, " ".join(recipe.stages), recipe.description.strip().partition(". ")[0])
-    console.print(table)
+    _print_table(table)
 
 
 @recipe_app.command()
 def show(recipe: Annotated[str, typer.Argument(help="A recipe's name or file.", show_default=False)]) -> None:
     """Print a recipe as it stands in its file, comments included."""
-    typer.echo(recipe_file(recipe).read_text(encoding="utf-8"), nl=False)
+    typer.echo(recipe_file(recipe).read_bytes(), nl=False)
 
 
 @recipe_app.command()
@@ -89,7 +91,7 @@ def migrate(
 @recipe_app.command("families")
 def list_families() -> None:
     """Show which models of the six families can be trained with what is installed here."""
-    table = Table("family", "models", "type / template", "status", "why", show_lines=True)
+    table = _table("family", "models", "type / template", "status", "why")
     for family in families().values():
         for number, member in enumerate(family.members):
             found = standing(member)
@@ -97,7 +99,18 @@ def list_families() -> None:
             title = family.title if number == 0 else ""
             kind = f"{member.model_type} / {member.template}"
             table.add_row(title, _models(member), kind, f"[{colour}]{found.status.value}[/]", found.reason)
-    console.print(table)
+    _print_table(table)
+
+
+def _table(*headings: str) -> Table:
+    """A table that cuts nothing off: what has no room in a line goes on in the next one."""
+    return Table(*(Column(heading, overflow="fold") for heading in headings), show_lines=True)
+
+
+def _print_table(table: Table) -> None:
+    """Print it as wide as the terminal is; where there is none, so wide that no name is broken in two."""
+    told = console.is_terminal or "COLUMNS" in os.environ
+    Console(highlight=False, width=None if told else PIPED_WIDTH).print(table)
 
 
 def _models(member: Member) -> str:

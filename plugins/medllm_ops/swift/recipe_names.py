@@ -21,6 +21,11 @@ Scheduler = Literal[
     "warmup_stable_decay",
 ]
 DEEPSPEED_NAMES = ("zero0", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")
+# Attention that keeps the rows of a packed sequence apart, as ms-swift knows it (SftArguments._check_padding_free).
+FLASH_NAMES = ("flash_attn", "flash_attention_2", "flash_attention_3", "flash_attention_4")
+ATTENTION_NAMES = ("eager", "sdpa", "flex_attention", *FLASH_NAMES)
+# Bits of a weight that each library can pack (QuantizeArguments.get_quantization_config).
+BITS_OF = {"bnb": (4, 8), "hqq": (1, 2, 3, 4, 8), "eetq": (8,), "quanto": (2, 4, 8)}
 
 # What the chain decides for every job: a recipe that sets one of them would break a promise of ours. Rows are counted,
 # split, cut to length and mixed before ms-swift sees them, and every run ends at its last step.
@@ -36,12 +41,14 @@ OWNED_BY_THE_CHAIN = frozenset(
         "custom_dataset_info",
         "data_seed",
         "dataset",
+        "early_stop_interval",
         "eval_strategy",
         "ignore_args_error",
         "ignore_data_skip",
         "interleave_prob",
         "lazy_tokenize",
         "load_args",
+        "load_best_model_at_end",
         "load_data_args",
         "load_from_cache_file",
         "loss_scale",

@@ -9,13 +9,19 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from medllm_ops.swift.parameters_2024 import SUCCESSORS
 from medllm_ops.swift.recipe_names import (
+    ATTENTION_NAMES,
+    BITS_OF,
     DEEPSPEED_NAMES,
+    FLASH_NAMES,
     MODULE_WORDS,
     OWNED_BY_THE_CHAIN,
     Scalar,
     Scheduler,
     TunerType,
 )
+
+# Above any number of steps, rows or tokens that somebody means.
+MOST = 10**9
 
 
 def setting(default: Any, unit: str, description: str, *, ours: bool = False, **limits: Any) -> Any:
@@ -32,7 +38,11 @@ class StageRecipe(BaseModel):
     # Strict: a text is no number, and neither is true.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    tuner_type: TunerType = setting("lora", "a name", "What is trained: adapters of a kind, or all weights (full).")
+    tuner_type: TunerType = setting(
+        "lora",
+        "a name",
+        "What is trained: adapters of a kind, or all weights (full). A run merges lora, longlora and full.",
+    )
     lora_rank: int = setting(8, "columns", "Rank of the LoRA matrices.", ge=1, le=1024)
     lora_alpha: int = setting(32, "a factor", "LoRA scale times rank.", ge=1, le=4096)
     lora_dropout: float = setting(0.05, "a share", "Share of LoRA inputs dropped in training.", ge=0, lt=1)
@@ -48,29 +58,32 @@ class StageRecipe(BaseModel):
     warmup_ratio: float = setting(0.05, "a share", "Share of the steps in which the rate rises.", ge=0, lt=1)
     weight_decay: float = setting(0.1, "share for each unit of learning rate", "AdamW's weight decay.", ge=0, lt=1)
     num_train_epochs: float | None = setting(None, "passes", "Passes over the rows.", gt=0, le=1000)
-    max_steps: int | None = setting(None, "steps", "Optimizer steps; exactly one of steps and epochs.", gt=0)
+    max_steps: int | None = setting(None, "steps", "Optimizer steps; exactly one of steps and epochs.", gt=0, le=MOST)
     per_device_train_batch_size: int = setting(1, "rows", "Rows in a batch of one device.", ge=1, le=4096)
     per_device_eval_batch_size: int = setting(1, "rows", "Likewise; no longer follows the train one.", ge=1, le=4096)
     gradient_accumulation_steps: int = setting(1, "batches", "Batches in one optimizer step.", ge=1, le=4096)
     max_length: int | None = setting(
-        None, "tokens", "Most tokens of a row. Left out: the model's maximum. -1 is not unlimited.", gt=0
+        None, "tokens", "Most tokens of a row. Left out: the model's maximum. -1 is not unlimited.", gt=0, le=MOST
     )
-    eval_steps: int | None = setting(None, "steps", "Steps between evaluations; left out: at the end.", gt=0)
-    save_steps: int | None = setting(None, "steps", "Steps between checkpoints; left out: at the end.", gt=0)
+    eval_steps: int | None = setting(None, "steps", "Steps between evaluations; left out: at the end.", gt=0, le=MOST)
+    save_steps: int | None = setting(None, "steps", "Steps between checkpoints; left out: at the end.", gt=0, le=MOST)
     save_total_limit: int | None = setting(
         2,
         "checkpoints",
         "Checkpoints kept: the best and the last survive. With 1, the last is deleted at the end.",
         ge=2,
+        le=MOST,
     )
-    logging_steps: int = setting(5, "steps", "Steps between log lines.", ge=1)
+    logging_steps: int = setting(5, "steps", "Steps between log lines.", ge=1, le=MOST)
     seed: int = setting(42, "a number", "Of initialisation, order and dropout.", ge=0, lt=2**32)
     gradient_checkpointing: bool = setting(True, "true or false", "Recompute activations: less memory, more time.")
     packing: bool = setting(False, "true or false", "Fill sequences with several rows; needs flash attention.")
     group_by_length: bool = setting(
         False, "true or false", "Batches of rows of like length: less padding, a less random order."
     )
-    attn_impl: str | None = setting(None, "a name", "Attention kernel, such as flash_attn.")
+    attn_impl: str | None = setting(
+        None, "a name", "Attention kernel, such as flash_attn, or one of the hub as owner/name; left out: by ms-swift."
+    )
     deepspeed: str | None = setting(
         None, "a name or a path", "zero0 to zero3, zero2_offload, zero3_offload, or a file's absolute path."
     )
@@ -98,17 +111,26 @@ class StageRecipe(BaseModel):
     )
     checkpoint: Literal["best", "last"] = setting("last", "a name", "Ours: which checkpoint is merged.", ours=True)
     eval_rows: int = setting(
-        0, "rows", "Ours: validation rows of each set scored on the way, the first ones; 0: all.", ge=0, ours=True
+        0,
+        "rows",
+        "Ours: validation rows of each set scored on the way, the first ones; 0: all.",
+        ge=0,
+        le=MOST,
+        ours=True,
     )
     val_share: float = setting(
         0.1, "a share", "Ours: share of each set's records for validation.", gt=0, lt=1, ours=True
     )
-    identity_rows: int = setting(0, "rows", "Ours: self-cognition rows in the mix, over both sides.", ge=0, ours=True)
-    instruction_rows: int = setting(0, "rows", "Ours: instruction rows in the mix, over both sides.", ge=0, ours=True)
+    identity_rows: int = setting(
+        0, "rows", "Ours: self-cognition rows in the mix, over both sides.", ge=0, le=MOST, ours=True
+    )
+    instruction_rows: int = setting(
+        0, "rows", "Ours: instruction rows in the mix, over both sides.", ge=0, le=MOST, ours=True
+    )
     instruction_sets: list[str] = setting(
         [],
         "names of sources",
-        "Ours: the sets they are drawn from, those of them that the run has; empty: all of sft.",
+        "Ours: the sets they are drawn from, as many of each, of those that the run has; empty: all of sft.",
         ours=True,
     )
     halve_batch: bool = setting(
@@ -151,6 +173,13 @@ class StageRecipe(BaseModel):
             raise ValueError(f"give one of {', '.join(DEEPSPEED_NAMES)}, or the absolute path of a configuration")
         return value
 
+    @field_validator("attn_impl")
+    @classmethod
+    def _known_attention(cls, value: str | None) -> str | None:
+        if value is not None and value not in ATTENTION_NAMES and "/" not in value:
+            raise ValueError(f"{value!r} is none of {', '.join(ATTENTION_NAMES)}, nor a kernel of the hub (owner/name)")
+        return value
+
     @field_validator("extra")
     @classmethod
     def _known_traps(cls, extra: dict[str, Scalar | list[Scalar]]) -> dict[str, Scalar | list[Scalar]]:
@@ -161,6 +190,10 @@ class StageRecipe(BaseModel):
             raise ValueError(f"freeze_parameters: {SUCCESSORS['freeze_parameters']}")
         if extra.get("lora_dtype", "float32") not in ("float16", "bfloat16", "float32"):
             raise ValueError(f"lora_dtype: {SUCCESSORS['lora_dtype']}")
+        if extra.get("fp16") and extra.get("bf16"):
+            raise ValueError("fp16 and bf16 cannot both be true: leave one of them out, or both (torch_dtype decides)")
+        if extra.get("fsdp"):
+            raise ValueError("checkpoints of fsdp are neither resumed from nor merged here: give deepspeed zero3")
         return extra
 
     @property
@@ -183,10 +216,13 @@ class StageRecipe(BaseModel):
             raise ValueError(f"extra may not set {', '.join(owned)}: the chain decides it")
         if self.checkpoint == "best" and self.eval_steps != self.save_steps:
             raise ValueError("checkpoint best needs eval_steps equal to save_steps: only a scored one can be the best")
-        if (self.packing or self.extra.get("padding_free")) and not (self.attn_impl or "").startswith("flash"):
+        if (self.packing or self.extra.get("padding_free")) and self.attn_impl not in FLASH_NAMES:
             raise ValueError("packing and padding_free need attn_impl flash_attn: without it rows would see each other")
         if (self.quant_method is None) != (self.quant_bits is None):
             raise ValueError("give quant_method and quant_bits together, or neither of them")
+        if self.quant_method and self.quant_bits not in BITS_OF[self.quant_method]:
+            bits = ", ".join(map(str, BITS_OF[self.quant_method]))
+            raise ValueError(f"quant_method {self.quant_method} packs weights in {bits} bits, not in {self.quant_bits}")
         if self.quant_method and self.tuner_type == "full":
             raise ValueError("weights of few bits cannot be trained themselves: tuner_type full needs no quant_method")
         if self.packing and self.group_by_length:

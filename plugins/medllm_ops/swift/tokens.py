@@ -13,6 +13,7 @@ from typing import Any
 
 from medllm_ops.datasets.pairs import REJECTED, both_answers
 from medllm_ops.files import read_json, read_json_lines, write_json
+from medllm_ops.models.folder import most_tokens
 from medllm_ops.swift.template import TemplateSettings, encode, load_template
 
 
@@ -31,7 +32,7 @@ def count(request: dict[str, Any]) -> dict[str, Any]:
         # A pair of which the template refuses one dialogue is refused as a whole.
         tokens = [max(each) if all(each) else 0 for each in counts]
         files.append({"path": file["path"], "tokens": tokens, "computed": [sum(each) for each in counts]})
-    return {"model_max_length": _model_max_length(Path(request["model_dir"])), "files": files}
+    return {"model_max_length": most_tokens(read_json(Path(request["model_dir"], "config.json"))), "files": files}
 
 
 def _counts(template: Any, row: dict[str, Any]) -> list[int]:
@@ -43,12 +44,6 @@ def _tokens(template: Any, row: dict[str, Any]) -> int:
         return len(encode(template, row)[0])
     except (AssertionError, LookupError, TypeError, ValueError):  # what templates raise for rows they refuse
         return 0
-
-
-def _model_max_length(model_dir: Path) -> int | None:
-    config = read_json(model_dir / "config.json")
-    length = config.get("max_position_embeddings") or config.get("seq_length")
-    return int(length) if length else None
 
 
 if __name__ == "__main__":

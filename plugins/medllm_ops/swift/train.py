@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,10 @@ from medllm_ops.models.resolve import check_remote_code
 from medllm_ops.swift.attempts import read_attempts
 from medllm_ops.swift.command import parse_kept_rows, parse_logged_rows, rows_repeated, rows_scored
 from medllm_ops.swift.environment import process_environment
+from medllm_ops.swift.leftovers import start_clean_unless_same
 from medllm_ops.swift.progress import Progress, read_end, read_progress
-from medllm_ops.swift.recipe import load_recipe
+from medllm_ops.swift.recipe import StageRecipe, load_recipe
+from medllm_ops.swift.recipe_stage import MOST
 from medllm_ops.swift.request import TrainRequest
 
 REQUEST_FILE = "request.json"
@@ -97,7 +98,7 @@ def read_result(stage_dir: Path) -> TrainResult | None:
 def begin(request: TrainRequest, place: Place) -> Training:
     """Submit a training, or find it again, or the result that is already there.
 
-    :raises MedllmError: if the data are empty or missing.
+    :raises MedllmError: if the data are empty or missing, or the stage's folder holds what no training has made.
     """
     result_file = request.directory / "result.json"
     rows, val_rows = _count_rows(request)
@@ -110,7 +111,7 @@ def begin(request: TrainRequest, place: Place) -> Training:
     if not place.running(directory, key):
         # A job of other settings, or one that lost its supervisor, would go on writing into the cleared folder.
         place.stop(directory)
-        _start_clean_unless_same(request, key)
+        start_clean_unless_same(request.directory, key)
         write_json(directory / REQUEST_FILE, request.to_row())
     argv = (sys.executable, "-m", "medllm_ops.swift.attempts", str(directory / REQUEST_FILE))
     environment = process_environment(request.directory / "cache")
@@ -147,7 +148,7 @@ def stage_request(stage: str, recipe: str, model: str, dataset: str, output_dir:
         raise MedllmError(f"dataset {dataset} has no set for stage {stage}")
     return TrainRequest(
         stage=stage,
-        recipe=settings.stages[stage],
+        recipe=_with_length(settings.stages[stage], sets),
         model_dir=Path(model),
         model_type=settings.model_type,
         template=settings.template,
@@ -158,6 +159,17 @@ def stage_request(stage: str, recipe: str, model: str, dataset: str, output_dir:
         system=settings.system,
         tokens=sum(figures["tokens"] for figures in sets.values()),
     )
+
+
+def _with_length(recipe: StageRecipe, sets: Mapping[str, Any]) -> StageRecipe:
+    """The settings of a stage with the length that its rows were made to fit, where the recipe names none.
+
+    ms-swift would take a length of its own from the model's configuration, which can be another one.
+    """
+    longest = max((int(figures.get("max_length", 0)) for figures in sets.values()), default=0)
+    if recipe.max_length is not None or not 0 < longest <= MOST:
+        return recipe
+    return recipe.model_copy(update={"max_length": longest})
 
 
 def train_stage(
@@ -194,16 +206,6 @@ def _count_rows(request: TrainRequest) -> tuple[int, int]:
             "GPUs: lower gpus or nodes in the recipe"
         )
     return rows, val_rows
-
-
-def _start_clean_unless_same(request: TrainRequest, key: str) -> None:
-    """Checkpoints of other settings or data must not be resumed from."""
-    mark = request.directory / "key.json"
-    if mark.is_file() and read_json(mark)["key"] == key:
-        return
-    if request.directory.exists():
-        shutil.rmtree(request.directory)
-    write_json(mark, {"key": key})
 
 
 class _Watch:

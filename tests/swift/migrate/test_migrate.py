@@ -80,6 +80,9 @@ SIGNS = [
     "$A",
     "A=1",
     "${A}",
+    "A=(",
+    ")",
+    "${A[@]}",
     "`",
     "\n",
     "\\\n",
@@ -214,6 +217,45 @@ def test_a_second_training_of_a_stage_is_listed_with_all_it_had() -> None:
     assert any("a second training for stage pretrain" in line and "seed = 7" in line for line in migrated.human)
 
 
+def test_another_model_in_a_later_stage_is_a_human_s_business() -> None:
+    same = "swift pt --model_type qwen-7b\nswift sft --model_type qwen_7b --output_dir sft"
+    assert not any("has another model" in line for line in migrate([("x.sh", same)], "x").human)
+    migrated = migrate([("x.sh", same.replace("qwen_7b", "yi-6b"))], "x")
+    assert migrated.recipe.model == "Qwen/Qwen-7B"
+    assert any("model_type = yi-6b" in line and "x.sh, line 1 has another model" in line for line in migrated.human)
+
+
+def test_a_precision_that_the_model_s_own_contradicts_is_listed() -> None:
+    migrated = migrate([("x.sh", "swift sft --model_type qwen-7b --dtype bf16 --fp16 true --seed 7")], "x")
+    assert (migrated.recipe.torch_dtype, migrated.recipe.stages["sft"].seed) == ("bfloat16", 7)
+    assert any("fp16 True is not in the recipe: it contradicts torch_dtype bfloat16" in line for line in migrated.human)
+
+
+def test_merging_by_the_word_of_1x_is_told_as_a_merge() -> None:
+    text = "SftArguments(model_type='qwen-7b')\nInferArguments(ckpt_dir='x', merge_lora_and_save=True)"
+    assert "merge_lora_and_save = True): the chain merges after each stage" in migrate([("x.py", text)], "x").text
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [
+        ("x.py", "\ufeffSftArguments(system='医')".encode()),
+        ("x.py", "# -*- coding: gbk -*-\nSftArguments(system='医')".encode("gbk")),
+        ("x.sh", "\ufeffswift sft --system 医".encode()),
+    ],
+)
+def test_the_encoding_that_a_script_says_is_its_own(tmp_path: Path, name: str, raw: bytes) -> None:
+    (tmp_path / name).write_bytes(raw)
+    assert migrate_files([tmp_path / name], tmp_path / "new.yaml").recipe.system == "医"
+
+
+@pytest.mark.parametrize("raw", [b"SftArguments(system='\xff')", b"# coding: no-such-thing\n"])
+def test_a_script_that_is_no_text_is_one_sentence(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "x.py").write_bytes(raw)
+    with pytest.raises(MedllmError, match=r"x\.py cannot be read as text"):
+        migrate_files([tmp_path / "x.py"], tmp_path / "new.yaml")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -222,6 +264,8 @@ def test_a_second_training_of_a_stage_is_listed_with_all_it_had() -> None:
         ("--save_total_limit 1", "deletes the last checkpoint"),
         ("--deepspeed ds/zero2.json", "has to be absolute"),
         ("--no_such_argument 3", "no_such_argument = 3"),
+        ("--sft_type vera", "tuner_type 'vera' is not in the recipe"),
+        ("--use_dora true", "use_dora True is not in the recipe: what it trains cannot be merged"),
         ("--optim adamw_torch --max_grad_norm high", "max_grad_norm = high"),
         ("--seed 1 --seed 2", "seed = 1 was replaced below by 2"),
         ("--template_type my-own", "template_type = my-own"),

@@ -39,6 +39,10 @@ def argument(text: str, name: str = "a") -> Argument:
         ("sft_main(['--a', '5'])", 5),
         ("words = ['--a', '5']\nsft_main(words)", 5),
         ("x = SftArguments(a=1)\nx.a = 7", 7),
+        ("class C:\n    N: int = 5\nSftArguments(a=C.N)", 5),
+        ("n = SimpleNamespace()\nn.a = 5\nSftArguments(a=n.a)", 5),
+        ("SftArguments(a=os.path.join('/x', '/y'))", "/y"),
+        ("SftArguments(a=Path('/x') / '/y' / 'z')", "/y/z"),
     ],
 )
 def test_values_are_read_where_no_code_has_to_run(text: str, value: object) -> None:
@@ -57,6 +61,9 @@ def test_values_are_read_where_no_code_has_to_run(text: str, value: object) -> N
         "def f(N):\n    SftArguments(a=N)",
         "SftArguments(a=[f()])",
         "SftArguments(a={1: 2})",
+        "SftArguments(a=self.a)",
+        "class C:\n    N = 5\nC.N = 6\nSftArguments(a=C.N)",
+        "class C:\n    N = 5\nclass D(C): ...\nSftArguments(a=D.N)",
         "L = ['x']\nL.append('y')\nSftArguments(a=L)",
         "L = ['x']\nL[0] = 'y'\nSftArguments(a=L)",
         "SftArguments(a=f'{x}')",
@@ -86,6 +93,17 @@ def test_what_would_have_to_be_computed_is_not_guessed(text: str) -> None:
         ("c = {'a': 1}\nSftArguments(**c)\nc['a'] = 2", "line 3: not followed: c['a'] = 2"),
         ("c = {'a': 1}\nc['a'] = 2\nSftArguments(**c)", "a = 1 was replaced below by 2"),
         ("sft_main(parse())\nsft_main(settings)", "what sft_main is given has to be read: settings"),
+        (
+            "p = partial(SftArguments, a=1)",
+            "line 1: SftArguments is not called there: what it is given",
+        ),
+        ("class A(SftArguments):\n    a = 1", "SftArguments is not called there"),
+        ("x = SftArguments()\nsetattr(x, 'b', 2)", "a change has to be read: setattr(x, 'b', 2)"),
+        ("x = SftArguments(a=1)\nx.a += 1", "line 2: a change has to be read: x.a += 1"),
+        ("os.environ.setdefault('A', '1')", "what the environment was given has to be read: os.environ.setdefault("),
+        ("os.putenv('A', '1')", "what the environment was given has to be read: os.putenv('A', '1')"),
+        ("merge_lora_main(ckpt_dir='x')", "argument ckpt_dir of merge_lora_main has to be read: 'x'"),
+        ("subprocess.run(['bash', 'train.sh'])", "another script, to be migrated with this one: bash train.sh"),
         ("os.system('swift sft ' + x)", "a command has to be read: 'swift sft ' + x"),
     ],
 )
@@ -99,11 +117,31 @@ def test_what_is_not_understood_is_left_over(text: str, left: str) -> None:
         "os.system('swift sft --a 1')",
         "subprocess.run(['swift', 'sft', '--a', '1'])",
         "run('python llm_sft.py --a 1')",
+        "subprocess.run(args='swift sft --a 1')",
         "N = 1\nrun(f'swift sft --a {N}')",
     ],
 )
 def test_commands_that_a_script_starts_are_read(text: str) -> None:
     assert argument(text).value == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("merge_lora_main(InferArguments(a=1))", "merge"),
+        ("x = InferArguments(a=1)\nmerge_lora_main(x)", "merge"),
+        ("infer_main(InferArguments(a=1))", "infer"),
+        ("x = InferArguments(a=1)\ninfer_main(x)", "infer"),
+    ],
+)
+def test_what_arguments_are_for_is_told_by_the_function_that_takes_them(text: str, kind: str) -> None:
+    (call,) = read(text).calls
+    assert call.kind == kind
+
+
+def test_what_is_said_of_types_is_nobody_s_business() -> None:
+    script = read("def f(x: SftArguments) -> llm.SftArguments:\n    y: SftArguments = SftArguments(a=1)\n    return y")
+    assert (len(script.calls), script.leftovers) == (1, [])
 
 
 def test_nothing_of_it_is_executed(tmp_path: object) -> None:

@@ -51,6 +51,12 @@ def test_each_form_of_a_call_is_found(text: str, kind: str) -> None:
         ("--a d.jsonl#20", "d.jsonl#20"),
         ("--a 'two words'", "two words"),
         ("--a None", None),
+        ("--a 1e-4 2>&1 | tee log", 1e-4),
+        ("--a x 1>out 2>err &", "x"),
+        ("--a 1 2 > log", [1, 2]),
+        ("--a 1 '2>&1'", [1, "2>&1"]),
+        ('"${X[@]}"', 7),
+        ("${X[*]}", 7),
         ("--a 1_000", "1_000"),
         ("--a default-zero2", "default-zero2"),
         ("--a ${LR:-1e-4}", 1e-4),
@@ -58,7 +64,57 @@ def test_each_form_of_a_call_is_found(text: str, kind: str) -> None:
     ],
 )
 def test_values_are_read_as_they_were_meant(text: str, value: object) -> None:
-    assert call(f"swift sft {text}").arguments["a"].value == value
+    assert call(f"X=(--a 7)\nswift sft {text}").arguments["a"].value == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if [ -d x ]; then\n  L=2\nfi",
+        "if [ -d x ]; then L=2; else L=3; fi",
+        "if [ -d x ]; then export L=2; fi",
+        "[ -d x ] && L=2",
+        "while true; do\n  L=2\ndone",
+        "case $1 in\n a)\n L=2\n ;;\nesac",
+    ],
+)
+def test_a_variable_that_is_set_only_sometimes_is_not_guessed(text: str) -> None:
+    script = read(f"L=1\n{text}\nswift sft --a $L --b ${{L:-4}}")
+    (found,) = script.calls
+    assert [each.readable for each in found.arguments.values()] == [False, False]
+    assert any("set only sometimes" in sentence and "L=2" in sentence for sentence in script.leftovers)
+    # What is set again afterwards is known again.
+    assert call(f"{text}\nL=5\nswift sft --a $L").arguments["a"].value == 5
+
+
+def test_what_a_loop_counts_is_not_guessed() -> None:
+    found = call("L=1\nfor L in 2 3; do swift sft --a $L; done")
+    assert (found.arguments["a"].readable, found.arguments["a"].text) == (False, "$L")
+
+
+def test_arguments_behind_a_redirection_are_arguments() -> None:
+    found = call("swift sft --a 1 2>/dev/null --b 2 &> log")
+    assert {name: each.value for name, each in found.arguments.items()} == {"a": 1, "b": 2}
+
+
+def test_an_array_of_several_lines_is_put_in_word_by_word() -> None:
+    script = read("N=4\nA=(\n  --a $N  # rows\n  # --z 1\n  --b 'x (y)'\n)\nA+=(--c -1)\nswift sft \"${A[@]}\" --d 5")
+    (found,) = script.calls
+    assert {name: each.value for name, each in found.arguments.items()} == {"a": 4, "b": "x (y)", "c": -1, "d": 5}
+    assert script.leftovers == []
+    assert found.line == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("A=(--a 1)\nswift sft --b 2", "x.sh, line 1: not used: A=(--a 1)"),
+        ("A=(\n--a 1\nswift sft --b 2", "sft was started by: --a 1"),
+        ('swift sft "${B[@]}"', "before the first option stands: ${B[@]}"),
+    ],
+)
+def test_an_array_that_does_nothing_is_left_over(text: str, left: str) -> None:
+    assert any(left in sentence for sentence in read(text).leftovers), read(text).leftovers
 
 
 def test_variables_of_the_script_are_put_in_and_others_are_not_guessed() -> None:
@@ -73,13 +129,18 @@ def test_variables_of_the_script_are_put_in_and_others_are_not_guessed() -> None
     [
         ("A=1 swift sft", "the environment was given A=1"),
         ("NPROC_PER_NODE=4 swift sft", "NPROC_PER_NODE=4; its processes are the field gpus now"),
+        ("export NPROC_PER_NODE=4\nswift sft", "line 1: the environment was given NPROC_PER_NODE=4; its processes"),
+        ("A=1\nexport A\nswift sft", "line 2: the environment was given A=1"),
         ("swift sft --a 1 > log", "> log"),
+        ("swift sft --a 1 >> log 2>&1", "the output went elsewhere: >> log 2>&1"),
         ("swift sft recipe.yaml --a 1", "before the first option stands: recipe.yaml"),
         ("swift sft --a 1 --a 2", "a = 1 was replaced below by 2"),
         ("torchrun --nproc_per_node 2 llm_sft.py", "was started by: torchrun --nproc_per_node 2"),
         ("swift sft --a 1 # --b 2", "after a # stands: --b 2"),
         ("swift sft --a 'x", "the quotes do not balance"),
         ("--c 3", "not understood: --c 3"),
+        ("bash stage1.sh && python merge.py", "another script, to be migrated with this one: python merge.py"),
+        ("./stage2.sh > log", "another script, to be migrated with this one: ./stage2.sh"),
         ("swift frobnicate --a 1", "not understood: swift frobnicate --a 1"),
         ("for x in pt sft; do swift $x; done", "not understood: do swift $x"),
         ("alias s='swift sft'", "not understood: alias"),
@@ -101,6 +162,13 @@ def test_what_a_shell_would_compute_splits_no_command() -> None:
     assert found.arguments["a"].text == "$(expr 16 / $N)"
 
 
+def test_a_text_with_escapes_is_left_to_a_human() -> None:
+    found = call("swift sft --a $'x\\ty \\' z' --b 2 --c \"$'\"")
+    assert (found.arguments["a"].readable, found.arguments["b"].value) == (False, 2)
+    assert found.arguments["a"].text == "$'x\\ty \\' z'"
+    assert found.arguments["c"].value == "$'"
+
+
 def test_a_quoted_variable_is_one_word() -> None:
     found = call("A='x y'\nswift sft --a $A --b \"$A\"")
     assert (found.arguments["a"].value, found.arguments["b"].value) == (["x", "y"], "x y")
@@ -120,6 +188,12 @@ def test_a_comment_line_inside_a_continued_command_ends_it() -> None:
     script = read("swift sft \\\n --a 1 \\\n # --b 2 \\\n --c 3")
     assert list(script.calls[0].arguments) == ["a"]
     assert any("--b 2" in sentence and "--c 3" in sentence for sentence in script.leftovers)
+
+
+def test_an_exported_variable_that_was_put_in_is_told_there_alone() -> None:
+    script = read("export A=1 B=2\nswift sft --a $A")
+    assert script.calls[0].arguments["a"].value == 1
+    assert script.leftovers == ["x.sh, line 1: the environment was given B=2"]
 
 
 def test_comment_lines_are_nobodys_arguments() -> None:

@@ -144,6 +144,27 @@ def test_the_command_prints_json_and_fails_on_a_problem(dataset: Path) -> None:
     assert "this host's processor" in here.output
 
 
+def test_the_command_says_of_this_host_what_a_run_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("MEDLLM_SLOTS", "1")
+    recipe = tmp_path / "x.yaml"
+    stage = "{max_steps: 1, gpus: 2, quant_method: bnb, quant_bits: 4}"
+    recipe.write_text(f"{{name: x, model: smollm2-135m-instruct, torch_dtype: float32, stages: {{sft: {stage}}}}}")
+    told = CliRunner().invoke(app, ["--recipe", str(recipe)])
+    assert told.exit_code == 1
+    assert "stages.sft.quant_method bnb: bitsandbytes is not installed here: pip install bitsandbytes" in told.output
+    assert "2 GPUs are wanted, and MEDLLM_SLOTS declares 1 without any" in told.output
+    # Of another host's GPU, neither is known.
+    assert CliRunner().invoke(app, ["--recipe", str(recipe), "--gpu", "T4"]).exit_code == 0
+
+
+def test_a_configuration_of_deepspeed_that_is_not_there_is_named_with_its_stage() -> None:
+    with pytest.raises(MedllmError) as caught:
+        preflight(_recipe(deepspeed="/no/such.json"), Target(Card("A100", 80), 1, 80))
+    assert str(caught.value).startswith("stages.sft.deepspeed /no/such.json cannot be read (No such file")
+    assert "give a file that is there, or zero0," in str(caught.value)
+
+
 def test_a_stage_without_rows_is_told_and_one_that_is_on_is_refused(make_dataset: Callable[..., Path]) -> None:
     dataset = make_dataset(pubmed=("pretrain", [200] * 40, 4000))
     found = preflight(_recipe(max_length=512), Target(Card("A100", 80, 312, 19.5), 1, 80), dataset=dataset)

@@ -81,6 +81,9 @@ def test_the_recipe_of_2024_on_a_card_of_24() -> None:
     assert first.changes["gradient_accumulation_steps"] == 16
     assert first.changes["quant_bits"] == 4
     assert "per_device_train_batch_size 1" in str(first)
+    # Liger has no kernels for the code that comes with this model; ms-swift would only say so in its log.
+    assert one(stage.model_copy(update={"extra": {"use_liger_kernel": True}})).memory == one(stage).memory
+    assert "liger" not in str(remedies(stage, one, 80))
 
 
 def test_recomputation_is_offered_on_a_processor_and_no_kernel_of_a_gpu() -> None:

@@ -9,8 +9,10 @@ from pydantic import ValidationError
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.swift.arguments import check_arguments
+from medllm_ops.swift.check import NO_PROOF
+from medllm_ops.swift.lora import what_no_proof_is_for
 from medllm_ops.swift.migrate.stage import Stage
-from medllm_ops.swift.recipe import StageRecipe, command_of
+from medllm_ops.swift.recipe import StageRecipe, command_of, contradicted
 
 _CONFLICTING = (
     "checkpoint",
@@ -33,11 +35,23 @@ def fit(stage: Stage) -> None:
             break
         for place, why in problems:
             _take_out(stage, place, why)
+    tuner = str(stage.fields.get("tuner_type", "lora"))
+    if what_no_proof_is_for(tuner, {}):
+        _take_out(stage, "tuner_type", NO_PROOF)
     for name, value in list(stage.extra.items()):
+        if what_no_proof_is_for("lora", {name: value}) and tuner != "full":
+            _take_out(stage, f"extra.{name}", NO_PROOF)
+            continue
         try:
             check_arguments(command_of(stage.name), {name: value})
         except MedllmError as error:
             _take_out(stage, f"extra.{name}", str(error))
+
+
+def leave_out_contradicted(stage: Stage, torch_dtype: str | None) -> None:
+    """Take out a precision that the recipe's own contradicts."""
+    if wrong := contradicted(torch_dtype, stage.extra):
+        _take_out(stage, f"extra.{wrong}", f"it contradicts torch_dtype {torch_dtype}")
 
 
 def _problems(kind: type[StageRecipe], values: dict[str, Any]) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from medllm_ops.swift.families import registry
 from medllm_ops.swift.installed import is_installed
 from medllm_ops.swift.migrate import rules
 from medllm_ops.swift.migrate.calls import Argument, Call, Script
+from medllm_ops.swift.migrate.fit import leave_out_contradicted
 from medllm_ops.swift.migrate.python_script import read_python
 from medllm_ops.swift.migrate.shell_script import read_shell
 from medllm_ops.swift.migrate.stage import OF_THE_RECIPE, described
@@ -51,13 +53,21 @@ def migrate_files(files: Sequence[Path], out: Path) -> Migrated:
     scripts = []
     for file in files:
         try:
-            scripts.append((file.name, file.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError) as error:
+            scripts.append((file.name, _read_text(file)))
+        except (OSError, UnicodeDecodeError, SyntaxError) as error:
             raise MedllmError(f"{file} cannot be read as text: {error}") from error
     migrated = migrate(scripts, out.stem)
     with write_whole(out) as target:
         target.write(migrated.text.encode())
     return migrated
+
+
+def _read_text(file: Path) -> str:
+    """The text of a script, without a mark at its beginning; a Python script may name another encoding (PEP 263)."""
+    if file.suffix == ".py":
+        with tokenize.open(file) as script:
+            return script.read()
+    return file.read_text(encoding="utf-8-sig")
 
 
 def migrate(scripts: Sequence[tuple[str, str]], name: str) -> Migrated:
@@ -79,6 +89,8 @@ def migrate(scripts: Sequence[tuple[str, str]], name: str) -> Migrated:
     values, comments = _recipe_values(calls, human)
     member = known_member(str(values["model"]), values.get("model_type"), values.get("template"))
     stages = [translate_stage(stage, calls[stage], member) for stage in _ORDER if stage in calls]
+    for stage in stages:
+        leave_out_contradicted(stage, values.get("torch_dtype"))
     if member and member.remote_code:
         human.append(f"{values['model']} brings Python code of its own: model has to be its folder, see remote_code")
     for stage in stages:
@@ -96,8 +108,8 @@ def migrate(scripts: Sequence[tuple[str, str]], name: str) -> Migrated:
 
 def _today(call: Call) -> str:
     """What does the work of a call that is no training."""
-    merges = call.arguments.get("merge_lora")
-    return rules.TODAY["merge" if merges and merges.value is True else call.kind]
+    merges = any(call.arguments[name].value is True for name in rules.MERGING if name in call.arguments)
+    return rules.TODAY["merge" if merges else call.kind]
 
 
 def _read(scripts: Sequence[tuple[str, str]]) -> Script:
@@ -152,7 +164,7 @@ def _recipe_values(calls: dict[StageName, Call], human: list[str]) -> tuple[dict
     for call in sorted(calls.values(), key=lambda each: each is not first):
         arguments = {name: call.arguments[name] for name in sorted(OF_THE_RECIPE) if name in call.arguments}
         for argument in arguments.values():
-            _recipe_value(argument, call, call is first, values, comments, human)
+            _recipe_value(argument, call, first, values, comments, human)
     talking = [call for stage, call in calls.items() if stage != "pretrain"]
     if "system" in values and any("system" not in call.arguments for call in talking):
         human.append(f"system {values['system']!r} was said for some stages only; in a recipe it holds for all")
@@ -164,7 +176,7 @@ def _recipe_values(calls: dict[StageName, Call], human: list[str]) -> tuple[dict
 def _recipe_value(
     argument: Argument,
     call: Call,
-    is_first: bool,
+    first: Call,
     values: dict[str, Any],
     comments: dict[str, list[str]],
     human: list[str],
@@ -179,6 +191,12 @@ def _recipe_value(
     found = _recipe_fields(argument, call)
     if not found:
         human.append(f"{place}: see model, model_type and template of the recipe")
+    is_first = call is first
+    theirs = _model_types(first)
+    if argument.name == "model_type" and theirs and theirs != _model_types(call):
+        # A merged model keeps the type of the one that it was made of.
+        human.append(f"{place}: {first.place} has another model, and a recipe has one")
+        return
     for name, value in found.items():
         # A folder counts before the type that said what is in it; a template that is said counts before the type's own.
         said = argument.name == name or (name, argument.name) == ("template", "template_type")
@@ -207,6 +225,12 @@ def _recipe_fields(argument: Argument, call: Call) -> dict[str, Any]:
     if name == "use_hf":
         return {"hub": "huggingface" if value is True else "modelscope"}
     return {"system": str(value)} if name == "system" else {}
+
+
+def _model_types(call: Call) -> set[str]:
+    """The model type of a call as the registry writes it; of a call without one, nothing."""
+    argument = call.arguments.get("model_type")
+    return {str(argument.value).lower().replace("-", "_")} if argument and argument.readable else set()
 
 
 def _model_type(value: str, *, today: bool) -> dict[str, Any]:

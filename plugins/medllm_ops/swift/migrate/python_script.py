@@ -55,6 +55,8 @@ class _Reader(ast.NodeVisitor):
         self._constants = Constants(tree)
         self._aliases: dict[str, str] = {}
         self._bound: dict[str, Call] = {}
+        self._merged: set[ast.expr] = set()
+        self._called: set[ast.expr] = set()
         self._functions: list[str] = []
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
@@ -62,7 +64,9 @@ class _Reader(ast.NodeVisitor):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self._functions.append(node.name)
-        self.generic_visit(node)
+        # Not what it is said to return.
+        for part in (*node.decorator_list, node.args, *node.body):
+            self.visit(part)
         self._functions.pop()
 
     def visit_Assign(self, node: ast.Assign) -> None:
@@ -71,16 +75,38 @@ class _Reader(ast.NodeVisitor):
             self._assign(target, node.value)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        self.generic_visit(node)
         if node.value is not None:
+            self.visit(node.value)
             self._assign(node.target, node.value)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        self.generic_visit(node)
+        target = node.target
+        if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id in self._bound:
+            self._leave(node, "a change")
+
+    def visit_Name(self, node: ast.Name) -> None:
+        self._mention(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        self._mention(node)
+        self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> None:
+        """What a parameter is said to be is no call."""
 
     def visit_Call(self, node: ast.Call) -> None:
         name = self._name(node.func)
         if name in KINDS and (name.endswith("Arguments") or name == "merge_lora"):
+            self._called.add(node.func)
             self._take(node, name)
-        elif name in _MAINS and node.args:
-            self._main(node.args[0], _MAINS[name], name)
+        elif name == "setattr" and node.args and isinstance(node.args[0], ast.Name) and node.args[0].id in self._bound:
+            self._leave(node, "a change")
+        elif name in _MAINS:
+            self._main(node, _MAINS[name], name)
+        elif last_name(getattr(node.func, "value", node)) == "environ" or name == "putenv":
+            if name in ("putenv", "setdefault", "update"):
+                self._leave(node, "what the environment was given")
         elif name in _SHELLS:
             self._shell(node)
         self.generic_visit(node)
@@ -102,10 +128,12 @@ class _Reader(ast.NodeVisitor):
             )
 
     def _take(self, node: ast.Call, name: str) -> None:
-        call = Call(KINDS[name], name, self.file, node.lineno, hints=[*self._functions])
+        kind = "merge" if node in self._merged else KINDS[name]
+        call = Call(kind, name, self.file, node.lineno, hints=[*self._functions])
         self.script.calls.append(call)
         for position, value in enumerate(node.args):
             if name == "merge_lora" and isinstance(value, ast.Name | ast.Call):
+                self._merges(value)
                 continue
             self._leave(value, f"argument {position + 1} of {name}")
         for keyword in node.keywords:
@@ -113,6 +141,19 @@ class _Reader(ast.NodeVisitor):
                 self.script.add(call, self._argument(keyword.arg, keyword.value))
             else:
                 self._unpack(call, keyword.value)
+
+    def _mention(self, node: ast.Name | ast.Attribute) -> None:
+        """Leave over a class of arguments that is not called where it stands, such as in ``partial(…)``."""
+        name = self._name(node)
+        if node not in self._called and name.endswith("Arguments") and name in KINDS:
+            told = f"{name} is not called there: what it is given elsewhere has to be read"
+            self.script.leftovers.append(f"{self.file}, line {node.lineno}: {told}")
+
+    def _merges(self, node: ast.expr) -> None:
+        """These arguments are of a merge, whatever their class is called."""
+        self._merged.add(node)
+        if isinstance(node, ast.Name) and node.id in self._bound:
+            self._bound[node.id].kind = "merge"
 
     def _unpack(self, call: Call, node: ast.expr) -> None:
         """Take what ``**settings`` holds."""
@@ -156,7 +197,8 @@ class _Reader(ast.NodeVisitor):
 
     def _shell(self, node: ast.Call) -> None:
         """Read a command line that the script starts."""
-        for argument in node.args[:1]:
+        named = [each.value for each in node.keywords if each.arg == "args"]
+        for argument in [*node.args, *named][:1]:
             try:
                 value = self._constants.value(argument)
             except ValueError:
@@ -164,11 +206,18 @@ class _Reader(ast.NodeVisitor):
                     self._leave(argument, "a command")
                 continue
             line = shell_line(value) if isinstance(value, list) else str(value)
-            if "swift" in line or "llm_" in line:
+            if any(word in line for word in ("swift", "llm_", ".sh")):
                 self._read_line(line, node.lineno)
 
-    def _main(self, argument: ast.expr, command: str, name: str) -> None:
+    def _main(self, node: ast.Call, command: str, name: str) -> None:
         """Read the words that a main function is given; a class of arguments is found by itself."""
+        for keyword in node.keywords:
+            self._leave(keyword.value, f"argument {keyword.arg or '**'} of {name}")
+        if not node.args:
+            return
+        argument = node.args[0]
+        if command == "merge-lora":
+            self._merges(argument)
         if isinstance(argument, ast.Call) or (isinstance(argument, ast.Name) and argument.id in self._bound):
             return
         try:
@@ -192,5 +241,5 @@ class _Reader(ast.NodeVisitor):
         name = last_name(node)
         return self._aliases.get(name, name)
 
-    def _leave(self, node: ast.expr, what: str) -> None:
+    def _leave(self, node: ast.expr | ast.stmt, what: str) -> None:
         self.script.leftovers.append(f"{self.file}, line {node.lineno}: {what} has to be read: {source(node)}")

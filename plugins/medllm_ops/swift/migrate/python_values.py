@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import posixpath
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ class Change:
 
 
 class Constants:
-    """The names of a script that are given a value exactly once."""
+    """The names of a script that are given a value exactly once, those in its classes too."""
 
     def __init__(self, tree: ast.AST) -> None:
         self._given: dict[str, list[ast.expr | None]] = {}
@@ -56,7 +57,8 @@ class Constants:
             raise ValueError("a constant that is defined by itself")
         if isinstance(node, ast.Attribute) and last_name(node.value) in _ENUMERATIONS:
             return node.attr
-        if isinstance(node, ast.Name) and (constant := self.first(node.id)) is not None and not self.changes(node.id):
+        name = _dotted(node)
+        if name and (constant := self.first(name)) is not None and not self.changes(name):
             return self.value(constant, depth + 1)
         if isinstance(node, ast.List | ast.Tuple):
             return [self.value(each, depth + 1) for each in node.elts]
@@ -85,10 +87,16 @@ class Constants:
         parts = [self.value(each, depth) for each in node.args]
         if not all(isinstance(part, str) for part in parts):
             raise ValueError("no path")
-        return "/".join([*(part.rstrip("/") for part in parts[:-1]), parts[-1]])
+        return str(posixpath.join(*parts))
 
     def _read(self, node: ast.AST) -> None:
-        if isinstance(node, ast.Assign):
+        if isinstance(node, ast.ClassDef):
+            for part in node.body:
+                if isinstance(part, ast.Assign | ast.AnnAssign):
+                    targets = part.targets if isinstance(part, ast.Assign) else [part.target]
+                    for target in targets:
+                        self._given.setdefault(f"{node.name}.{last_name(target)}", []).append(part.value)
+        elif isinstance(node, ast.Assign):
             for target in node.targets:
                 self._assign(target, node)
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
@@ -112,9 +120,12 @@ class Constants:
             named = key if isinstance(key, str) else None
             self._change(target.value.id, Change(node.lineno, source(node), named, node.value))
             return
+        if attribute := _dotted(target):
+            self._given.setdefault(attribute, []).append(node.value)
+            return
         for name in ast.walk(target):
             if isinstance(name, ast.Name):
-                self._given.setdefault(name.id, []).append(node.value if name is target else None)
+                self._given.setdefault(name.id, []).append(None)
 
     def _method(self, node: ast.Call, method: ast.Attribute) -> None:
         if not isinstance(method.value, ast.Name):
@@ -158,12 +169,19 @@ def last_name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+def _dotted(node: ast.expr) -> str:
+    """A name, or one of what a name holds: ``N``, ``Settings.N``."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return f"{node.value.id}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 def _joined(operator: ast.operator, left: Any, right: Any) -> Any:
     """Texts and lists that are added, paths that are divided, numbers that are reckoned with."""
     if isinstance(operator, ast.Add) and type(left) is type(right) and isinstance(left, str | list):
         return left + right
     if isinstance(operator, ast.Div) and isinstance(left, str) and isinstance(right, str):
-        return f"{left.rstrip('/')}/{right}"
+        return posixpath.join(left, right)
     if any(isinstance(each, bool) or not isinstance(each, int | float) for each in (left, right)):
         raise ValueError("nothing that can be reckoned with")
     try:

@@ -108,6 +108,9 @@ TEMPLATES: dict[str, str] = {
     "yi-vl": "yi_vl",
 }
 
+# With one of them switched on, whatever it is an argument of merges.
+MERGING = ("merge_lora", "merge_lora_and_save")
+
 TODAY: dict[str, str] = {
     "merge": "the chain merges after each stage, and proves the merge",
     "infer": "medllm-ops serve start FOLDER serves a model",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -12,6 +13,7 @@ from medllm_ops.swift.migrate.calls import KINDS, Argument, Call, Kind, Script
 from medllm_ops.swift.migrate.shell_words import Words, without_signs
 
 _ASSIGNMENT = re.compile(r"^([A-Za-z_]\w*)=(.*)$", re.DOTALL)
+_ARRAY = re.compile(r"^\s*(?:(?:export|declare|local|readonly)\s+(?:-\w+\s+)*)?(\w+)(\+?)=\(")
 _NUMBER = re.compile(r"^[-+]?\d+$")
 _SEPARATORS = frozenset({";", "&&", "||", "|", "&", ";;", "(", ")", "|&"})
 _PLAIN_STARTS = {
@@ -27,6 +29,12 @@ _PLAIN_STARTS = {
     "python -m",
     "python3 -m",
 }
+# Words around commands that are run only sometimes, or several times.
+_OPENING = frozenset({"case", "for", "if", "select", "until", "while"})
+_CLOSING = frozenset({"done", "esac", "fi"})
+_BETWEEN = frozenset({"do", "elif", "else", "then", "export", *_OPENING})
+# What a command starts, by itself or behind the name of a shell or of Python.
+_SCRIPT = re.compile(r"\.(?:sh|bash|py)$")
 _REDIRECTION = re.compile(r"^[<>]|^>&|^&>")
 _HERE = re.compile(r"(?<!<)<<-?\s*(['\"]?)(\w+)\1")
 _MODULE = "swift.cli."
@@ -44,6 +52,7 @@ def read_shell(text: str, file: str, first_line: int = 1) -> Script:
     """
     reader = _Reader(file)
     reader.read(without_signs(text), first_line)
+    reader.tell_unused()
     return reader.script
 
 
@@ -58,6 +67,9 @@ class _Reader:
         self.script = Script()
         self._words = Words()
         self._depth = 0
+        self._branches = 0
+        self._exported: dict[str, int] = {}
+        self._arrays: dict[str, int] = {}
 
     def read(self, text: str, first_line: int) -> None:
         """Take the calls of a text."""
@@ -66,16 +78,63 @@ class _Reader:
             if words is None:
                 self._leave(number, f"the quotes do not balance: {line}")
                 words, comment = line.split(), ""
-            for command in _commands(words):
-                self._read_command(command, number)
+            if name := self._take_array(line, words):
+                self._arrays.setdefault(name, number)
+                words = []
+            for separator, command in _commands(words):
+                if not self._is_set_sometimes(separator, command, number):
+                    self._read_command(command, number)
             if comment and words:
                 self._leave(number, f"after a # stands: {comment}")
+
+    def tell_unused(self) -> None:
+        """Leave over what no line of the script put in: what the commands found in their environment, and arrays."""
+        for name, line in self._arrays.items():
+            if name not in self._words.used:
+                self._leave(line, f"not used: {name}=({self._show(self._words.arrays[name])})")
+        for name, line in self._exported.items():
+            if name in self._words.variables and name not in self._words.used:
+                self._leave(line, self._given({name: self._words.variables[name]}))
+
+    def _given(self, environment: Mapping[str, str]) -> str:
+        settings = ", ".join(f"{key}={self._words.show(value)}" for key, value in environment.items())
+        told = "; its processes are the field gpus now" if "NPROC_PER_NODE" in environment else ""
+        return f"the environment was given {settings}{told}"
+
+    def _is_set_sometimes(self, separator: str, words: list[str], line: int) -> bool:
+        """Whether a command only sets variables, in a branch, a loop, or behind a condition: then nobody knows them."""
+        self._branches += words[0] in _OPENING
+        self._branches = max(0, self._branches - (words[0] in _CLOSING))
+        if words[0] in ("for", "select", "read"):
+            self._words.unsure.update(words[1:2])
+        if not self._branches and separator not in ("&&", "||"):
+            return False
+        bare = list(itertools.dropwhile(_BETWEEN.__contains__, words))
+        names = [found[1] for word in bare if (found := _ASSIGNMENT.match(word))]
+        if not names or len(names) != len(bare):
+            return False
+        self._words.unsure.update(names)
+        self._leave(line, f"set only sometimes: {self._show(words)}")
+        return True
+
+    def _take_array(self, line: str, words: list[str]) -> str:
+        """Remember the words of ``NAME=(…)``, or of ``NAME+=(…)`` behind them; return the name, if it is one."""
+        found = _ARRAY.match(line)
+        if not found or words[-1:] != [")"] or words.count("(") + words.count(")") != 2:
+            return ""
+        inside = [each for word in words[words.index("(") + 1 : -1] for each in self._words.expand(word)]
+        before = self._words.arrays.get(found[1], []) if found[2] else []
+        self._words.arrays[found[1]] = before + inside
+        return found[1]
 
     def _leave(self, line: int, told: str) -> None:
         self.script.leftovers.append(f"{self.file}, line {line}: {told}")
 
     def _logical_lines(self, text: str, first: int) -> list[tuple[int, str]]:
-        """Lines with those that a backslash continues, each with the number of its first one; no comment lines."""
+        """Lines with those that a backslash or the bracket of an array continues, each with its first one's number.
+
+        Comment lines are left out.
+        """
         lines: list[tuple[int, str]] = []
         held, start = "", 0
         # Only \n ends a line in a shell.
@@ -88,6 +147,13 @@ class _Reader:
                     self._leave(number, f"a text for another command is not read: {line.strip()}")
                 continue
             start = start if held else number
+            if held and _ARRAY.match(held):
+                if line.lstrip().startswith("#"):
+                    continue
+                line = _without_comment(line)
+            if _ARRAY.match(held + line) and not _is_closed(held + line):
+                held += line.removesuffix("\\") + " "
+                continue
             if line.endswith("\\") and not line.endswith("\\\\"):
                 held += line[:-1] + " "
                 continue
@@ -114,16 +180,19 @@ class _Reader:
             named = any(re.search(r"\bswift\b", word) for word in rest) and rest[0] not in _HARMLESS
             if any(word.startswith("--") for word in rest) or named:
                 self._leave(line, f"not understood: {self._show(words)}")
+            elif any(_SCRIPT.search(word) for word in rest[:2]):
+                self._leave(line, f"another script, to be migrated with this one: {self._show(words)}")
             elif not rest:
                 self._words.variables.update(environment)
+                self._words.unsure.difference_update(environment)
+            if words[0] in ("export", "declare"):
+                self._exported |= dict.fromkeys([*environment, *rest], line)
             return
         kind, name, begin, start = found
         call = Call(kind, name, self.file, line)
         self.script.calls.append(call)
         if environment:
-            settings = ", ".join(f"{key}={self._words.show(value)}" for key, value in environment.items())
-            told = "; its processes are the field gpus now" if "NPROC_PER_NODE" in environment else ""
-            self._leave(line, f"the environment was given {settings}{told}")
+            self._leave(line, self._given(environment))
         if " ".join(before := rest[:begin]) not in _PLAIN_STARTS:
             self._leave(line, f"{name} was started by: {self._show(before)}")
         self._read_arguments(rest[start:], call)
@@ -143,12 +212,15 @@ class _Reader:
     def _read_arguments(self, words: list[str], call: Call) -> None:
         name: str | None = None
         values: list[str] = []
-        for position, word in enumerate(words):
+        redirected: list[str] = []
+        left = iter(words)
+        for word in left:
+            if self._words.is_descriptor(word):
+                redirected.append(word + next(left, "") + next(left, ""))
+                continue
             if _REDIRECTION.match(word):
-                self.script.leftovers.append(
-                    f"{call.place}: the output went elsewhere: {self._words.show(' '.join(words[position:]))}"
-                )
-                break
+                redirected.append(f"{word} {next(left, '')}")
+                continue
             if word.startswith("--") and len(word) > 2:
                 self._finish(name, values, call)
                 name, equals, value = word[2:].partition("=")
@@ -156,6 +228,10 @@ class _Reader:
             else:
                 values.append(word)
         self._finish(name, values, call)
+        if redirected:
+            self.script.leftovers.append(
+                f"{call.place}: the output went elsewhere: {self._words.show(' '.join(redirected))}"
+            )
 
     def _finish(self, name: str | None, values: list[str], call: Call) -> None:
         if name is None:
@@ -171,14 +247,25 @@ class _Reader:
         self.script.add(call, Argument(self._words.show(name), read if readable else None, text, call.line, readable))
 
 
-def _commands(words: list[str]) -> list[list[str]]:
-    commands: list[list[str]] = [[]]
+def _is_closed(line: str) -> bool:
+    """Whether a line that opens an array closes it, too, as far as its end tells."""
+    return line.rstrip().endswith(")")
+
+
+def _without_comment(line: str) -> str:
+    """A line of an array without the comment at its end."""
+    return re.sub(r"(^|\s)#[^'\"]*$", "", line)
+
+
+def _commands(words: list[str]) -> list[tuple[str, list[str]]]:
+    """The commands of a line, each with what stands before it."""
+    commands: list[tuple[str, list[str]]] = [("", [])]
     for word in words:
         if word in _SEPARATORS:
-            commands.append([])
+            commands.append((word, []))
         else:
-            commands[-1].append(word)
-    return [command for command in commands if command]
+            commands[-1][1].append(word)
+    return [(separator, command) for separator, command in commands if command]
 
 
 def _command_in(words: list[str]) -> str:

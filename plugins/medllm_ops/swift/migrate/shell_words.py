@@ -14,6 +14,10 @@ from dataclasses import dataclass, field
 _OPEN, _CLOSE = "\ue000", "\ue001"
 _HELD = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
 _NAME = re.compile(r"\$(\w+|[@*#?!$-])")
+# Text in which a backslash stands for something else than in any other quotes.
+_ESCAPED = re.compile(r"\$'(?:[^'\\]|\\.)*'", re.DOTALL)
+_DESCRIPTOR = re.compile(r"[0-9]+(?=[<>])")
+_ARRAY = re.compile(r"\$\{(\w+)\[[@*]\]\}")
 _BRACED = re.compile(r"\$\{(\w+)(?:(:?[-=])(.*))?\}", re.DOTALL)
 
 
@@ -26,13 +30,21 @@ def without_signs(text: str) -> str:
 class _Insertion:
     source: str
     quoted: bool
+    descriptor: bool = False
+    """The 2 of ``2>&1``, which is no word of its own."""
 
 
 @dataclass(slots=True)
 class Words:
-    """The variables of a script, and what was held back of its lines."""
+    """The variables of a script, and what was held back of its lines.
+
+    :param unsure: variables that are set only sometimes; :param used: those that were put in somewhere.
+    """
 
     variables: dict[str, str] = field(default_factory=dict)
+    arrays: dict[str, list[str]] = field(default_factory=dict)
+    unsure: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)
     _held: list[_Insertion] = field(default_factory=list)
 
     def split(self, line: str) -> tuple[list[str] | None, str]:
@@ -52,6 +64,11 @@ class Words:
 
     def expand(self, word: str) -> list[str]:
         """A word with the variables put in: several words, or none, where a shell would split it."""
+        if (found := _HELD.fullmatch(word)) and self._is_held(int(found[1])):
+            array = _ARRAY.fullmatch(self._held[int(found[1])].source)
+            if array and array[1] in self.arrays:
+                self.used.add(array[1])
+                return list(self.arrays[array[1]])
         split = any(not self._held[int(found)].quoted for found in _HELD.findall(word) if self._is_known(int(found)))
         text = self.expand_one(word)
         return text.split() if split else [text]
@@ -62,7 +79,16 @@ class Words:
 
     def is_known(self, word: str) -> bool:
         """Whether nothing of an expanded word is held back."""
-        return not any(int(found) < len(self._held) for found in _HELD.findall(word))
+        return not any(self._is_held(int(found)) for found in _HELD.findall(word))
+
+    def is_descriptor(self, word: str) -> bool:
+        """Whether a word is the number of what is redirected by the word behind it."""
+        found = _HELD.fullmatch(word)
+        return bool(found and self._is_held(int(found[1])) and self._held[int(found[1])].descriptor)
+
+    def _is_held(self, number: int) -> bool:
+        """Whether something is held back under a number: a script can hold signs of its own."""
+        return number < len(self._held)
 
     def show(self, word: str) -> str:
         """A word as it stood in the script, as far as it is held back."""
@@ -71,23 +97,25 @@ class Words:
         return word
 
     def _source(self, sign: str, number: int) -> str:
-        return self._held[number].source if number < len(self._held) else sign
+        return self._held[number].source if self._is_held(number) else sign
 
     def _is_known(self, number: int) -> bool:
-        return number < len(self._held) and self._value("", number) != ""
+        return self._is_held(number) and self._value("", number) != ""
 
     def _value(self, sign: str, number: int) -> str:
-        if number >= len(self._held):
+        if not self._is_held(number):
             return sign
         source = self._held[number].source
-        if (found := _NAME.fullmatch(source)) and found[1] in self.variables:
+        found = _NAME.fullmatch(source) or _BRACED.fullmatch(source)
+        if found and found[1] in self.unsure:
+            return sign
+        if found and found[1] in self.variables:
+            self.used.add(found[1])
             return self.variables[found[1]]
-        if found := _BRACED.fullmatch(source):
-            if found[1] in self.variables:
-                return self.variables[found[1]]
-            # Whoever started the script may have said otherwise, which nobody can know.
-            if found[2] and "$" not in found[3] and "`" not in found[3]:
-                return found[3].strip("'\"")
+        # Whoever started the script may have said otherwise, which nobody can know.
+        default = _BRACED.fullmatch(source)
+        if default and default[2] and "$" not in default[3] and "`" not in default[3]:
+            return default[3].strip("'\"")
         return sign
 
     def _hold(self, line: str) -> str:
@@ -99,17 +127,29 @@ class Words:
                 kept.append(line[position : position + 2])
                 position += 2
                 continue
+            if not quote and (not kept or kept[-1].isspace()) and (found := _DESCRIPTOR.match(line, position)):
+                kept.append(self._sign(_Insertion(found[0], quoted=False, descriptor=True)))
+                position = found.end()
+                continue
+            if not quote and (found := _ESCAPED.match(line, position)):
+                kept.append(self._sign(_Insertion(found[0], quoted=True)))
+                position = found.end()
+                continue
             if letter in "'\"" and quote in ("", letter):
                 quote = "" if quote else letter
             end = _end_of_insertion(line, position) if letter in "$`" and quote != "'" else position
             if end > position:
-                kept.append(f"{_OPEN}{len(self._held)}{_CLOSE}")
-                self._held.append(_Insertion(line[position:end], quoted=quote == '"'))
+                kept.append(self._sign(_Insertion(line[position:end], quoted=quote == '"')))
                 position = end
                 continue
             kept.append(letter)
             position += 1
         return "".join(kept)
+
+    def _sign(self, insertion: _Insertion) -> str:
+        """Hold something back, and return what stands for it."""
+        self._held.append(insertion)
+        return f"{_OPEN}{len(self._held) - 1}{_CLOSE}"
 
 
 def _end_of_insertion(line: str, start: int) -> int:

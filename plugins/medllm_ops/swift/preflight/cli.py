@@ -13,13 +13,18 @@ from rich.table import Table
 from medllm_ops.errors import MedllmError
 from medllm_ops.home import home
 from medllm_ops.swift.preflight.cards import NOT_VALIDATED, Card, find_card
-from medllm_ops.swift.preflight.checks import gpus_free
 from medllm_ops.swift.preflight.estimate import Target
-from medllm_ops.swift.preflight.preflight import Preflight, add_licences, add_static, gpus_of, host_target
+from medllm_ops.swift.preflight.preflight import (
+    Preflight,
+    add_host,
+    add_licences,
+    add_static,
+    host_target,
+)
 from medllm_ops.swift.preflight.preflight import preflight as look
 from medllm_ops.swift.recipe import read_recipe
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False)
 EXIT_PROBLEM = 1
 
 
@@ -48,8 +53,8 @@ def preflight(
     add_static(found, settings, model)
     if dataset:
         add_licences(found, dataset)
-    if target.card and not (gpu or memory):
-        found.add(*gpus_free(gpus or gpus_of(settings)))
+    if not (gpu or memory):
+        add_host(found, settings, target, gpus=gpus)
     if json:
         typer.echo(orjson.dumps(found.to_row(), option=orjson.OPT_INDENT_2).decode())
     else:

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from medllm_ops.errors import MedllmError
 from medllm_ops.swift.preflight.cards import NOT_VALIDATED, Card
 from medllm_ops.swift.preflight.disk import Disk, disk
 from medllm_ops.swift.preflight.memory import GIBI, Memory, memory
@@ -98,7 +99,10 @@ def estimate(
     name: str, stage: StageRecipe, dtype: str | None, shape: ModelShape, target: Target, rows: Rows | None = None
 ) -> Estimate:
     """What one stage needs on a target; without rows only the memory, at the recipe's full length."""
-    setup = setup_of(stage, dtype, shape, target.device, target.gpus)
+    try:
+        setup = setup_of(stage, dtype, shape, target.device, target.gpus)
+    except MedllmError as error:
+        raise MedllmError(f"stages.{name}.{error}") from error
     length = longest_row(stage, shape, rows)
     if stage.packing and rows is not None and stage.max_length:
         length = min(stage.max_length, shape.longest or stage.max_length)

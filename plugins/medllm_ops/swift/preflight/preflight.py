@@ -145,6 +145,19 @@ def add_static(found: Preflight, recipe: Recipe, model: str | None = None) -> No
         found.add([str(error)])
 
 
+def add_host(
+    found: Preflight, recipe: Recipe, target: Target, stages: Collection[str] | None = None, gpus: int | None = None
+) -> None:
+    """Look at what a recipe needs of this host, where it is to be trained: enough GPUs, and packages.
+
+    :param gpus: in place of the recipe's own number.
+    """
+    found.add(*gpus_free(gpus or gpus_of(recipe, stages)))
+    for name, stage in recipe.stages.items():
+        if stages is None or name in stages:
+            found.add(package_problems(name, stage, target.card))
+
+
 def preflight_run(run: Run) -> dict[str, Any]:
     """Preflight of a run whose dataset is exported, before its first stage; leaves ``preflight.json`` in its folder.
 
@@ -165,9 +178,7 @@ def preflight_run(run: Run) -> dict[str, Any]:
     found.add((), notes)
     add_static(found, recipe, str(run.base_model))
     if here:
-        found.add(*gpus_free(gpus_of(recipe, parameters.stages)))
-        for name in parameters.stages:
-            found.add(package_problems(name, recipe.stages[name], target.card))
+        add_host(found, recipe, target, parameters.stages)
     sources: Mapping[str, Any] = read_json(run.curated / "manifest.json").get("sources", {})
     licences = read_settings(run.curation_file).licences
     allowed = licences.model_copy(update={"allow": (*licences.allow, *parameters.allow_licences)})

@@ -9,12 +9,14 @@ from typing import Literal
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json
 from medllm_ops.swift.preflight.shape import ModelShape
-from medllm_ops.swift.recipe import PreferenceRecipe, StageRecipe
+from medllm_ops.swift.recipe import DEEPSPEED_NAMES, PreferenceRecipe, StageRecipe
 
 Device = Literal["cpu", "cuda"]
 Attention = Literal["eager", "sdpa", "flash"]
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 FULL_PRECISION = 4
+# Liger's kernels stand in for classes of transformers; for code that comes with a model it has none.
+_WITHOUT_LIGER = frozenset({"baichuan", "chatglm", "internlm", "internlm2", "internlm3", "qwen", "skywork"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def setup_of(stage: StageRecipe, dtype: str | None, shape: ModelShape, device: D
         eval_batch=stage.per_device_eval_batch_size,
         checkpointing=stage.gradient_checkpointing,
         attention=_attention(stage, device),
-        liger=bool(extra.get("use_liger_kernel")) and device == "cuda",
+        liger=bool(extra.get("use_liger_kernel")) and device == "cuda" and shape.kind not in _WITHOUT_LIGER,
         packing=stage.packing,
         zero=zero,
         offload_optimizer=offload_optimizer,
@@ -142,4 +144,6 @@ def _deepspeed(name: str | None) -> tuple[int | None, bool, bool]:
         ]
         return int(settings.get("stage", 0)), offload[0], offload[1]
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise MedllmError(f"deepspeed {name} cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        names = ", ".join(DEEPSPEED_NAMES)
+        raise MedllmError(f"deepspeed {name} cannot be read ({why}): give a file that is there, or {names}") from error

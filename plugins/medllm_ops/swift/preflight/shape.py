@@ -11,6 +11,7 @@ from typing import Any, Literal
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json
 from medllm_ops.home import home
+from medllm_ops.models.folder import most_tokens, text_config
 from medllm_ops.models.resolve import RANDOM, is_made_here
 from medllm_ops.yaml_file import read_yaml
 
@@ -142,7 +143,7 @@ def shape_of(config: Mapping[str, Any], where: str = "config.json") -> ModelShap
 
     :raises MedllmError: naming what it lacks.
     """
-    config = {**config, **config.get("text_config", {})}
+    config = text_config(config)
     sizes = {name: _first(config, keys) for name, keys in _ALIASES.items()}
     if missing := [_ALIASES[name][0] for name, value in sizes.items() if not value]:
         raise MedllmError(f"{where} does not say {', '.join(missing)}: its memory and time cannot be estimated")
@@ -153,7 +154,6 @@ def shape_of(config: Mapping[str, Any], where: str = "config.json") -> ModelShap
     head_dim = int(config.get("head_dim") or config.get("kv_channels") or hidden // heads)
     linears = (*_attention(config, hidden, heads, kv_heads, head_dim), *_block(config, kind, hidden))
     inner = sum(linear.inputs * linear.used for linear in linears if linear.reads == "inner")
-    longest = _first(config, ("max_position_embeddings", "seq_length"))
     return ModelShape(
         hidden=hidden,
         layers=sizes["layers"],
@@ -165,7 +165,7 @@ def shape_of(config: Mapping[str, Any], where: str = "config.json") -> ModelShap
         tied=bool(config.get("tie_word_embeddings", kind not in ("qwen", "baichuan", "chatglm"))),
         linears=linears,
         head_norms=kind.startswith("qwen3"),
-        longest=longest or None,
+        longest=most_tokens(config),
         dtype=config.get("dtype") or config.get("torch_dtype"),
         kind=kind,
     )
