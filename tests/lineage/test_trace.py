@@ -81,6 +81,18 @@ def test_a_record_that_was_learnt() -> None:
 
 
 @pytest.mark.usefixtures("house")
+def test_a_line_of_a_dataset_is_its_record_s() -> None:
+    assert trace("toy:1#2").to_row() == trace("toy:1@2#1").to_row() == trace("toy:1").to_row()
+
+
+@pytest.mark.usefixtures("house")
+def test_a_line_that_the_corpus_does_not_know_is_looked_for_in_datasets() -> None:
+    freeze("plain", 1, {"made": {"made:1": "a"}}, {})
+    assert [place["dataset"] for place in trace("made:1#4").to_row()["datasets"]] == ["plain@1"]
+    assert trace("made:2#4").to_row()["id"] == "made:2#4"
+
+
+@pytest.mark.usefixtures("house")
 def test_a_stage_before_the_one_that_trained_on_it_has_not_seen_it() -> None:
     half, nightly = trace("toy:2").to_row()["runs"]
     assert half["models"] == {}

@@ -133,6 +133,17 @@ def test_a_part_that_was_switched_off_is_not_missed(run_dir: Path, change: Chang
     assert "switched off" in (run_dir / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_run_that_takes_its_rows_of_the_corpus_converts_nothing(run_dir: Path, change: Change) -> None:
+    change("plan.json", lambda row: row.update(sources={}, corpus={"url": "/data/corpus", "version": 15}))
+    shutil.rmtree(run_dir / "convert")
+    report = build_report(run_dir)
+    assert failed(report) == []
+    taken = {gate.name: gate.detail for gate in report.gates}["the corpus is taken"]
+    assert taken == "version 15 of /data/corpus"
+    (run_dir / "curated" / "ledger.json").unlink()
+    assert "the corpus is taken" in failed(build_report(run_dir))
+
+
 def test_a_run_without_timings_took_from_its_start_to_its_last_result(run_dir: Path) -> None:
     (run_dir / "timings.json").unlink()
     start = 1_795_514_400  # 2026-11-24T10:00:00Z

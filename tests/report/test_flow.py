@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from medllm_ops.files import read_json, write_json
 from medllm_ops.report.build import build_report
 from medllm_ops.report.flow import source_flows, source_of
-from medllm_ops.report.model import DataSet, LedgerRow
+from medllm_ops.report.rows import DataSet, LedgerRow
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 NO_MORE = {"source": None, "pieces": None, "shortened": None}

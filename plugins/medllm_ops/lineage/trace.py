@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medllm_ops.corpus.reader import open_corpus
+from medllm_ops.corpus.reader import Snapshot, open_corpus
+from medllm_ops.curation.write.index import forms
 from medllm_ops.datasets.lineage import Life, Place, life_of, places_of
 from medllm_ops.datasets.retracted import RetractedShare, WithdrawnRecords, corpus_of
 from medllm_ops.datasets.store import Dataset, every_dataset
@@ -80,11 +81,12 @@ class Trace:
 def trace(record_id: str, corpus: str | None = None) -> Trace:
     """Where a record has been: corpus versions, datasets, runs, models, services.
 
+    :param record_id: of the record, or of a line that a dataset has of it (``<id>#<k>``).
     :raises MedllmError: if the corpus, a dataset or a run cannot be read.
     """
     runs = list(trained_runs())
     snapshot = open_corpus(corpus)
-    places = list(places_of(record_id, _datasets(runs)))
+    record_id, life, places = _known(record_id, snapshot, _datasets(runs))
     holders = {place.dataset.directory for place in places if place.side}
     uses = [
         _use(run, place)
@@ -93,7 +95,14 @@ def trace(record_id: str, corpus: str | None = None) -> Trace:
         for place in places_of(record_id, [run.seen])
         if place.side
     ]
-    return Trace(record_id, snapshot.storage.url, snapshot.version, life_of(snapshot, record_id), places, uses)
+    return Trace(record_id, snapshot.storage.url, snapshot.version, life, places, uses)
+
+
+def _known(line_id: str, snapshot: Snapshot, datasets: Sequence[Dataset]) -> tuple[str, Life | None, list[Place]]:
+    """The id of the record that a line may be of: one that the corpus knows, else one that a dataset does."""
+    found = [(form, life_of(snapshot, form), list(places_of(form, datasets))) for form in forms(line_id)]
+    of_datasets = (one for one in found if one[2])
+    return next((one for one in found if one[1]), next(of_datasets, found[0]))
 
 
 def _datasets(runs: Iterable[TrainedRun]) -> list[Dataset]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medllm_ops.report.figure import to_json
-from medllm_ops.report.model import ModelLabel, Report, SourceFlow, StageFigures
+from medllm_ops.report.model import ModelLabel, Report, StageFigures
+from medllm_ops.report.rows import SourceFlow
 
 # Legible on white and on near black alike. A stage has one colour through the whole page.
 BASE, PRETRAIN, SFT, FINAL, ALIGNED = "#94a3b8", "#0d9488", "#4f7fd6", "#8b5cf6", "#c2559b"

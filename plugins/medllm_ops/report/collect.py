@@ -17,16 +17,13 @@ from medllm_ops.report.model import (
     Answer,
     ControlLoss,
     Curve,
-    DataSet,
     Extremes,
     Gate,
     IdentityFigures,
-    LedgerRow,
     LogitsProof,
     MergeFigures,
     ModelFigures,
     ModelLabel,
-    Part,
     Point,
     PreferenceFigures,
     Ranking,
@@ -37,6 +34,8 @@ from medllm_ops.report.model import (
     Timing,
     Wanted,
 )
+from medllm_ops.report.part import Part
+from medllm_ops.report.rows import DataSet, LedgerRow
 from medllm_ops.swift.progress import STEP_KEY, read_log, rewards_of
 
 REPORT_TASK = "report"
@@ -128,6 +127,7 @@ def collect(directory: Path) -> Collected:
     plan = files.take(dict, "plan.json") or {}
     wanted = Wanted(
         sources=list(plan.get("sources", [])) or files.names("convert"),
+        corpus="version {version} of {url}".format(**plan["corpus"]) if plan.get("corpus") else None,
         dataset=plan.get("dataset"),
         stages=plan.get("stages") or [stage for stage in STAGES if parameters.get(stage, stage != "dpo")],
         serving=parameters.get("serve", True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from medllm_ops.report.model import DataSet, DropStep, LedgerRow, SourceFlow
+from medllm_ops.report.rows import DataSet, DropStep, LedgerRow, SourceFlow
 
 UNIQUE_AFTER: Final = "near dedup"
 _SHOWN_AS: Final[Mapping[str, DropStep]] = {

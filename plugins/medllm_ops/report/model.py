@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt
 
 from medllm_ops.files import read_json
+from medllm_ops.report.part import Figure, Part
+from medllm_ops.report.rows import DataSet, LedgerRow, SourceFlow
 
-
-def _finite_or_none(value: Any) -> Any:
-    """JSON has no NaN: a figure that is not finite is a figure that is missing."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-# A measured figure; None where there is none, or where it was NaN or infinite.
-Figure: TypeAlias = Annotated[float | None, BeforeValidator(_finite_or_none)]
 # (optimiser step, loss in nats per token)
 Point: TypeAlias = tuple[NonNegativeInt, Figure]
 # The models of a run, in the order they were made.
 ModelLabel: TypeAlias = Literal["base", "pretrain", "sft", "self_cognition", "final"]
-DropStep: TypeAlias = Literal["convert", "clean", "deduplicate", "decontaminate", "split", "chunk", "export"]
-
-
-class Part(BaseModel):
-    """A part of the report: no unknown key, nothing changed after it was made."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True)
 
 
 class Gate(Part):
@@ -43,17 +29,17 @@ class Gate(Part):
 class Curve(Part):
     """The losses that a training logged on its way, at most a thousand points a line."""
 
-    train: list[Point] = []
-    val: list[Point] = []
+    train: list[Point] = Field(default_factory=list)
+    val: list[Point] = Field(default_factory=list)
 
 
 class RewardCurve(Part):
     """The margins and accuracies that an alignment logged on its way, in training and in validation."""
 
-    margin: list[Point] = []
-    accuracy: list[Point] = []
-    eval_margin: list[Point] = []
-    eval_accuracy: list[Point] = []
+    margin: list[Point] = Field(default_factory=list)
+    accuracy: list[Point] = Field(default_factory=list)
+    eval_margin: list[Point] = Field(default_factory=list)
+    eval_accuracy: list[Point] = Field(default_factory=list)
 
 
 class StageFigures(Part):
@@ -74,7 +60,7 @@ class StageFigures(Part):
     val_rows: NonNegativeInt | None = None
     tokens_per_second: Figure
     curve: Curve = Curve()
-    rewards: dict[str, Figure] = {}
+    rewards: dict[str, Figure] = Field(default_factory=dict)
     reward_curve: RewardCurve = RewardCurve()
 
 
@@ -170,64 +156,6 @@ class PreferenceFigures(Part):
     ranking: Ranking = Ranking()
 
 
-class LedgerRow(Part):
-    """The counts of one step, in rows: ``in`` = ``out`` + the sum of ``dropped``, which is by reason.
-
-    ``source`` is the one that the row counts, where a step has a row for each. A step that cuts rows into pieces gives
-    ``pieces`` instead of ``out`` rows, and may have ``shortened`` some.
-    """
-
-    step: str
-    source: str | None = None
-    rows_in: NonNegativeInt = Field(alias="in")
-    rows_out: NonNegativeInt = Field(alias="out")
-    dropped: dict[str, NonNegativeInt]
-    pieces: NonNegativeInt | None = None
-    shortened: NonNegativeInt | None = None
-
-    @property
-    def given(self) -> int:
-        """The rows that the next step takes."""
-        return self.rows_out if self.pieces is None else self.pieces
-
-    @property
-    def balances(self) -> bool:
-        """Whether every row is accounted for."""
-        return self.rows_in == self.rows_out + sum(self.dropped.values())
-
-
-class DataSet(Part):
-    """A set of the frozen dataset: rows on each side, ``tokens`` of the training side, the longest row allowed.
-
-    ``heldout_rows`` is how many rows of the validation side were scored for ``heldout``.
-    """
-
-    name: str
-    stage: str
-    train: NonNegativeInt
-    val: NonNegativeInt
-    tokens: NonNegativeInt
-    max_length: NonNegativeInt | None = None
-    heldout_rows: NonNegativeInt | None = None
-
-
-class SourceFlow(Part):
-    """The way of one source's rows.
-
-    ``raw`` + ``cut`` = ``train`` + ``val`` + everything in ``dropped`` (step, reason: rows); ``cut`` is how many rows
-    more there are because long ones were cut into pieces. A count is None where its step was not run.
-    """
-
-    source: str
-    raw: NonNegativeInt
-    converted: NonNegativeInt
-    unique: NonNegativeInt | None
-    train: NonNegativeInt | None
-    val: NonNegativeInt | None
-    dropped: dict[DropStep, dict[str, NonNegativeInt]]
-    cut: NonNegativeInt = 0
-
-
 class ServingFigures(Part):
     """The endpoint's smoke test: the prompt it was given, its answer, the seconds from start to answer."""
 
@@ -257,9 +185,14 @@ class ModelFigures(Part):
 
 
 class Wanted(Part):
-    """What the run was asked for, done or not. ``dataset`` is the folder of the one that it takes, if it does."""
+    """What the run was asked for, done or not.
+
+    :param sources: the ones that it converts itself. :param corpus: the version that it takes in their place, in words.
+    :param dataset: the folder of the dataset that it takes in their place.
+    """
 
     sources: list[str]
+    corpus: str | None = None
     dataset: str | None = None
     stages: list[str]
     serving: bool

@@ -43,9 +43,9 @@ def _failed_tasks(results: Results) -> Iterator[Gate]:
 
 def _ledger(ledgers: Ledgers, wanted: Wanted) -> Iterator[Gate]:
     missing = [name for name in wanted.sources if name not in ledgers.convert]
-    if wanted.dataset:
-        detail = wanted.dataset if ledgers.curate else f"{wanted.dataset}: {NOT_RUN}"
-        yield Gate(name="the dataset is taken", passed=bool(ledgers.curate), detail=detail)
+    if taken := wanted.dataset or wanted.corpus:
+        name = f"the {'dataset' if wanted.dataset else 'corpus'} is taken"
+        yield Gate(name=name, passed=bool(ledgers.curate), detail=taken if ledgers.curate else f"{taken}: {NOT_RUN}")
     elif missing or not wanted.sources:
         yield Gate(name="every source is converted", passed=False, detail=f"{NOT_RUN}: {', '.join(missing) or 'all'}")
     else:

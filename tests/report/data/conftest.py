@@ -229,7 +229,7 @@ def make_figures(folder: Path, sources: dict[str, MadeSource], evalsets: bool) -
     found = {"file": "exam.jsonl", "hash": "ab" * 16, "items": 120, "ngrams": 2210, "too_short": 7}
     report = {"evalsets": [{**found, "items_found": 2, "rows_removed": 4}], "common_ngrams": 1}
     write_json(data / "decontamination.json", report | {"common": [{"text": "which of the following", "rows": 31}]})
-    overlap = {"step": "decontaminate", "set": "pubmed", "file": "exam.jsonl", "share": 0.93, "items": 1}
+    overlap = {"step": "decontaminate", "source": "pubmed", "file": "exam.jsonl", "share": 0.93, "items": 1}
     overlap |= {"reason": "overlap with an evaluation set", "position": 0, "overlap": "a patient of 54 years has"}
     write_json_lines(data / "overlaps.jsonl", [{"id": f"pubmed:o{n}", "item": f"q{n}", **overlap} for n in range(4)])
 

@@ -6,6 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from lineage.frozen import freeze
 from medllm_ops.report.data.cli import report
 
 Change = Callable[[str, Callable[[Any], Any]], None]
@@ -25,6 +26,18 @@ def test_what_is_to_be_looked_at_is_printed(run: Callable[..., Any], dataset: Pa
     assert "note:       Since 2026-11: 0 new rows, 0 with another text, 0 gone." in result.output.splitlines()
     last = result.output.splitlines()[-1]
     assert last == f"7 of 13 findings are good: {dataset / 'report' / 'data_report.html'}"
+
+
+def test_a_dataset_is_named_as_elsewhere(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDLLM_HOME", str(tmp_path))
+    for version in (1, 2):
+        freeze("med", version, {"toy": {"toy:1": "a"}}, {"toy": {"toy:2": "b"}})
+    result = run("med", "--previous", "med@1")
+    assert result.exit_code == 0
+    assert (tmp_path / "datasets" / "med" / "2" / "report" / "data_report.html").is_file()
+    assert "Since 1: 0 new rows" in result.output
 
 
 def test_what_is_wrong_ends_with_an_error(run: Callable[..., Any], dataset: Path, change: Change) -> None:

@@ -20,7 +20,7 @@ from medllm_ops.report.data.verdict import judge, worst
 REPORT_FILE: Final = "data_report.json"
 PAGE_FILE: Final = "data_report.html"
 # Shown in sections of their own.
-_ELSEWHERE: Final = ("settings", "sources", "evalsets", "files")
+_ELSEWHERE: Final = ("settings", "sources", "evalsets", "files", "ledger")
 
 
 def build_data_report(dataset_dir: Path, previous: Path | None = None) -> Path:

@@ -98,13 +98,12 @@ def _changed(old: Contents, new: Contents, at_old: int, at_new: int) -> ChangedR
 
 
 def _among(ids: list[str], contents: Contents) -> list[str]:
-    """Those of the ids that the dataset has; a row that was cut or repeated goes by the names of its pieces."""
+    """Those of the ids that the dataset has; a row that was cut goes by the name of its first piece."""
     if not len(contents.ids):
         return []
     found = []
     for id_ in ids:
-        names = (id_, f"{id_}#0", f"{id_}#1", f"{id_}@2")
-        hashes = np.array([id_hash(name) for name in names], np.uint64)
+        hashes = np.array([id_hash(name) for name in (id_, f"{id_}#1")], np.uint64)
         places = np.minimum(np.searchsorted(contents.ids, hashes), len(contents.ids) - 1)
         if (contents.ids[places] == hashes).any():
             found.append(id_)

@@ -32,7 +32,7 @@ from medllm_ops.report.data.model import (
     Side,
 )
 from medllm_ops.report.data.text import excerpt
-from medllm_ops.report.model import LedgerRow
+from medllm_ops.report.rows import LedgerRow
 
 SAMPLES: Final = 5
 
@@ -89,8 +89,7 @@ class DatasetFiles:
 
     def hash_told(self, side: Side, source: str) -> str | None:
         """The hash of such a file, as the manifest has it."""
-        hashes = self.sources[source].get("hashes", {})
-        told = hashes.get(side) or hashes.get(f"{side}/{source}.jsonl")
+        told = self.sources[source].get("hashes", {}).get(side)
         return str(told) if told else None
 
     def ledger(self) -> list[LedgerRow]:
@@ -116,16 +115,8 @@ class DatasetFiles:
 
     def languages(self) -> list[Languages]:
         """Rows by language, as the manifest counts them."""
-        found = []
-        for source, figures in sorted(self.sources.items()):
-            counts = figures.get("languages", {})
-            by_side: dict[Side | None, Any] = {
-                side: counts[side] for side in SIDES if isinstance(counts.get(side), dict)
-            }
-            for side, rows in (by_side or {None: counts}).items():
-                if rows:
-                    found.append(Languages(source=source, side=side, rows=rows))
-        return found
+        rows = {source: figures.get("languages", {}) for source, figures in sorted(self.sources.items())}
+        return [Languages(source=source, side=None, rows=counts) for source, counts in rows.items() if counts]
 
     def licences(self) -> list[Licences]:
         """Rows by licence, as the manifest counts them."""
@@ -154,7 +145,7 @@ class DatasetFiles:
         """``data/clusters.jsonl``, the largest first."""
 
         def read(path: Path) -> list[Cluster]:
-            found = [Cluster(size=row["size"], members=_members(row)) for row in read_json_lines(path)]
+            found = [Cluster(size=row["size"], members=list(_members(row))) for row in read_json_lines(path)]
             return sorted(found, key=lambda cluster: (-cluster.size, cluster.members[0].id if cluster.members else ""))
 
         return self.take("data/clusters.jsonl", read) or []
@@ -236,29 +227,12 @@ def step_order(step: str) -> tuple[int, str]:
     return (STEPS.index(step) if step in STEPS else len(STEPS), step)
 
 
-def _members(row: Mapping[str, Any]) -> list[Member]:
-    if "members" in row:
-        return [pick(Member, {**member, "excerpt": excerpt(member.get("excerpt") or "")}) for member in row["members"]]
-    return list(_parallel_members(row))
-
-
-def _parallel_members(row: Mapping[str, Any]) -> Iterator[Member]:
-    ids: list[str] = row["ids"]
-    for number, id_ in enumerate(ids):
-        similarity = _at(row.get("similarity"), number)
-        yield Member(
-            id=id_,
-            source=_at(row.get("sources"), number) or "",
-            excerpt=excerpt(_at(row.get("excerpts"), number) or ""),
-            kept=id_ == row.get("kept", ids[0]),
-            similarity=similarity,
-        )
-
-
-def _at(values: Any, number: int) -> Any:
-    return values[number] if isinstance(values, list) and number < len(values) else None
+def _members(row: Mapping[str, Any]) -> Iterator[Member]:
+    columns = (row[name] for name in ("ids", "sources", "similarity", "excerpts"))
+    for id_, source, similarity, text in zip(*columns, strict=True):
+        yield Member(id=id_, source=source, excerpt=excerpt(text), kept=id_ == row["kept"], similarity=similarity)
 
 
 def _overlaps(path: Path) -> Iterator[Overlap]:
     for row in read_json_lines(path):
-        yield pick(Overlap, {**row, "source": row.get("source") or row.get("set") or "", "item": str(row["item"])})
+        yield pick(Overlap, {**row, "item": str(row["item"])})

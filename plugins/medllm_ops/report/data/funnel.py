@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from medllm_ops.report.data.contents import Contents
 from medllm_ops.report.data.dataset import DatasetFiles, Removed, step_order
 from medllm_ops.report.data.model import Account, FileFigures, Funnel, Reason, Sample
-from medllm_ops.report.model import LedgerRow
+from medllm_ops.report.rows import LedgerRow
 
 
 def funnels(dataset: DatasetFiles) -> list[Funnel]:

@@ -8,7 +8,8 @@ from typing import Any, Literal, TypeAlias
 from pydantic import Field, NonNegativeInt
 
 from medllm_ops.files import read_json
-from medllm_ops.report.model import Figure, LedgerRow, Part
+from medllm_ops.report.part import Figure, Part
+from medllm_ops.report.rows import LedgerRow
 
 Side: TypeAlias = Literal["train", "val"]
 SIDES: tuple[Side, Side] = ("train", "val")
