@@ -35,12 +35,14 @@ def _nothing_is_fetched(
     assert not (tmp_path / "home" / "runs" / "x" / "plan.json").exists()
 
 
-def plan(tmp_path: Path, *, extra: dict[str, Any] | None = None, **values: Any) -> None:
+def plan(
+    tmp_path: Path, *, extra: dict[str, Any] | None = None, form: dict[str, Any] | None = None, **values: Any
+) -> None:
     stage = {"max_steps": 1, "extra": extra or {}}
     recipe = {"name": "x", "model": "tiny-random-qwen2", "stages": {"sft": stage}, **values}
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     parameters = {"recipe": str(tmp_path / "x.yaml"), "pretrain": False, "self_cognition": False}
-    make_plan(Run.create("x", Parameters.check(parameters)))
+    make_plan(Run.create("x", Parameters.check(parameters | (form or {}))))
 
 
 def test_a_model_that_needs_another_environment_is_not_fetched(tmp_path: Path) -> None:
@@ -55,6 +57,11 @@ def test_what_ms_swift_would_refuse_is_refused_first(tmp_path: Path) -> None:
         plan(tmp_path, extra={"use_ligr_kernel": True})
     with pytest.raises(MedllmError, match="ms-swift knows no template qwen9"):
         plan(tmp_path, template="qwen9")
+
+
+def test_an_evaluation_set_that_is_missing_is_refused_first(tmp_path: Path) -> None:
+    with pytest.raises(MedllmError, match=r"none\.jsonl: there is no such file"):
+        plan(tmp_path, form={"evalsets": [str(tmp_path / "none.jsonl")]})
 
 
 def test_where_ms_swift_is_not_installed_nothing_is_known_and_nothing_refused(

@@ -117,7 +117,7 @@ def test_timings_tell_how_each_task_ended_the_last_time() -> None:
     with pytest.raises(KeyError), run.timed("convert"):
         raise KeyError
     rows = read_json(run.directory / "timings.json")
-    assert [(row["task"], row["state"]) for row in rows] == [("split", "success"), ("convert", "failed")]
+    assert [(row["task"], row["state"]) for row in rows] == [("convert", "failed"), ("split", "success")]
 
 
 def test_the_link_to_a_dataset_outlives_a_move_of_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from medllm_ops.compute.cli import gpu, trainer
 from medllm_ops.compute.places import place_for
 from medllm_ops.curation.cli import curate_app
 from medllm_ops.datasets.cli import dataset_app
+from medllm_ops.datasets.explain import explain_record
 from medllm_ops.errors import MedllmError
 from medllm_ops.lineage.cli import lineage
 from medllm_ops.parameters import Parameters
@@ -29,9 +29,11 @@ from medllm_ops.serving.cli import serve_app
 from medllm_ops.swift.job_cli import job_app
 from medllm_ops.swift.preflight.cli import preflight
 from medllm_ops.swift.recipe_cli import recipe_app
+from medllm_ops.yaml_file import read_setting
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(corpus_app, name="corpus")
+curate_app.command("explain")(explain_record)
 app.add_typer(curate_app, name="curate")
 dataset_app.command(name="report")(data_report)
 app.add_typer(dataset_app, name="dataset")
@@ -42,7 +44,7 @@ app.command()(preflight)
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(serve_app, name="serve")
 app.command()(trainer)
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False)
 
 EXIT_ERROR = 1
 EXIT_UNREADABLE = 3
@@ -100,13 +102,9 @@ def run(
 ) -> None:
     """Run the whole chain; repeated, it goes on where it stopped."""
     values: dict[str, Any] = {"raw": str(raw) if raw else None, "recipe": recipe, "model": model}
-    for item in setting or []:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise MedllmError(f"--set {item}: it must be NAME=VALUE")
-        values[key] = yaml.safe_load(value)
+    values |= dict(read_setting(item, Parameters) for item in setting or [])
     the_run = start(name, Parameters.check(values))
-    console.print(f"run [bold]{the_run.name}[/], everything of it in {the_run.directory}", soft_wrap=True)
+    console.print(f"run {the_run.name}, everything of it in {the_run.directory}", soft_wrap=True)
     _run_chain(the_run)
 
 

@@ -135,13 +135,16 @@ class Parameters(BaseModel):
         description="Longer rows are left out and counted. 0 leaves the recipe's. There is no -1 for 'unlimited'.",
         examples=[0, 2048],
     )
-    seed: int = Field(default=42, ge=0, lt=2**32, title="Seed", description="Of training and of drawing rows.")
+    seed: int = Field(
+        default=42, ge=0, lt=2**32, title="Seed", description="Of training and of drawing rows.", examples=[42, 7]
+    )
     name_zh: str = Field(
         default="青禾医助",
         pattern=_NAME,
         max_length=40,
         title="Name (Chinese)",
         description="What the model is called.",
+        examples=["青禾医助"],
     )
     name_en: str = Field(
         default="MedBuddy",
@@ -149,9 +152,15 @@ class Parameters(BaseModel):
         max_length=40,
         title="Name (English)",
         description="What the model is called.",
+        examples=["MedBuddy"],
     )
     author_zh: str = Field(
-        default="北辰实验室", pattern=_NAME, max_length=60, title="Author (Chinese)", description="Who made the model."
+        default="北辰实验室",
+        pattern=_NAME,
+        max_length=60,
+        title="Author (Chinese)",
+        description="Who made the model.",
+        examples=["北辰实验室"],
     )
     author_en: str = Field(
         default="Northstar Lab",
@@ -159,6 +168,7 @@ class Parameters(BaseModel):
         max_length=60,
         title="Author (English)",
         description="Who made the model.",
+        examples=["Northstar Lab"],
     )
     serve: bool = Field(
         default=True, title="Serve", description="Start the OpenAI endpoint and prove it with a prompt."

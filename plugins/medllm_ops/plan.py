@@ -13,7 +13,7 @@ from medllm_ops.errors import MedllmError
 from medllm_ops.files import write_json, write_whole
 from medllm_ops.home import include
 from medllm_ops.parameters import Parameters
-from medllm_ops.run import LATEST, Run, default_run_name
+from medllm_ops.run import Run, default_run_name
 
 if TYPE_CHECKING:
     from medllm_ops.swift.recipe import Recipe
@@ -38,6 +38,7 @@ def make_plan(run: Run) -> dict[str, Any]:
         has those that are converted: none, if the run takes the corpus or a dataset.
     :raises MedllmError: one sentence that says what is wrong and what is allowed.
     """
+    from medllm_ops.curation.curate import check_files
     from medllm_ops.models.resolve import check_model_name, check_remote_code, resolve_model
     from medllm_ops.sources import UNRECOGNISED, get_source
     from medllm_ops.swift.check import check_recipe
@@ -70,6 +71,7 @@ def make_plan(run: Run) -> dict[str, Any]:
     # What ms-swift or transformers cannot train is refused before anything is fetched; without them, nothing is known.
     check_recipe(recipe)
     check_family(recipe, model)
+    check_files(map(Path, parameters.evalsets))
     where = _where(parameters)
     wanted = parameters.sources or list(where.sources)
     if missing := [name for name in wanted if name not in where.sources]:
@@ -128,7 +130,7 @@ def _where(parameters: Parameters) -> _Where:
     if parameters.corpus:
         from medllm_ops.corpus.reader import open_corpus
 
-        snapshot = open_corpus(version=None if parameters.corpus == LATEST else parameters.corpus)
+        snapshot = open_corpus(version=parameters.corpus)
         corpus = {"url": snapshot.storage.url, "version": snapshot.version}
         return _Where(f"corpus version {snapshot.version}", tuple(snapshot.sources), corpus=corpus)
     if parameters.dataset:

@@ -45,7 +45,8 @@ class Progress(logging.Handler):
         else:
             self._console.print(f"{title}{f' (next: {after})' if after else ''}", markup=False, soft_wrap=True)
             yield
-        self._console.print(f"{head} [green]done[/] in {time.monotonic() - started:.1f} s", soft_wrap=True)
+        done = f"{head} [green]done[/] in {time.monotonic() - started:.1f} s"
+        self._console.print(done, markup=True, soft_wrap=True)
 
 
 @contextmanager

@@ -100,13 +100,13 @@ class Run:
     def write_timing(self, task: str, seconds: float, state: str) -> None:
         """Keep how long a task took, in seconds, and its state: running, success or failed."""
         path = self.directory / "timings.json"
-        rows = read_json(path) if path.is_file() else []
-        earlier = next((row for row in rows if row["task"] == task), None)
+        timings = {row["task"]: row for row in read_json(path)} if path.is_file() else {}
+        earlier = timings.get(task)
         if earlier and earlier["state"] == "success" and earlier["seconds"] > seconds and state != "failed":
             # Repeated with nothing changed: what it took to do the work is worth more than what it took to look.
             return
-        others = [row for row in rows if row["task"] != task]
-        write_json(path, [*others, {"task": task, "seconds": seconds, "state": state}])
+        timings[task] = {"task": task, "seconds": seconds, "state": state}  # repeated, it keeps its place
+        write_json(path, list(timings.values()))
 
     @property
     def plan_file(self) -> Path:

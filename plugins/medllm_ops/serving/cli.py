@@ -25,7 +25,7 @@ from medllm_ops.serving.registry import Service, list_services, stop_service
 from medllm_ops.swift.recipe import load_recipe
 
 serve_app = typer.Typer(no_args_is_help=True, help=__doc__)
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False)
 WATCH_SECONDS = 1.0
 EXIT_INTERRUPTED = 130
 
