@@ -7,7 +7,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from medllm_ops.compute.processes import MARK, ProcessIdentity, end_job, marked_processes
+from medllm_ops.compute.processes import MARK, ProcessIdentity, end_job, environment_of, marked_processes
 
 JOB = f"test-of-processes-{os.getpid()}"
 SLEEP = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
@@ -71,6 +71,28 @@ def test_a_job_that_a_job_started_is_none_of_its_processes() -> None:
         end_job(f"{JOB}-inner")
         end_job(JOB)
         outer.communicate()
+
+
+def test_a_process_that_was_started_this_moment_has_its_mark() -> None:
+    # The system shows the environment a moment after Popen has returned: without care some of these are missed.
+    for _ in range(500):
+        process = subprocess.Popen(["sleep", "600"], env={MARK: JOB})
+        try:
+            assert environment_of(psutil.Process(process.pid)) == {MARK: JOB}
+        finally:
+            process.kill()
+            process.wait()
+
+
+def test_a_process_may_have_no_environment() -> None:
+    process = subprocess.Popen(SLEEP, env={}, stdout=subprocess.PIPE)
+    assert process.stdout
+    process.stdout.readline()
+    try:
+        assert MARK not in environment_of(psutil.Process(process.pid))
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_process_is_its_pid_with_its_start_time(

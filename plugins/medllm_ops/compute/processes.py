@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,8 @@ import psutil
 MARK = "MEDLLM_JOB_ID"
 HOST = "MEDLLM_HOST"
 GRACE_SECONDS = 10.0
+# A process is within execve(2) for far less, also on a machine that is busy.
+EXEC_SECONDS = 1.0
 
 
 @cache
@@ -39,14 +42,46 @@ def boot_id() -> str:
     return path.read_text().strip() if path.is_file() else ""
 
 
+def _stat(pid: int, field: int) -> int:
+    """A field of proc_pid_stat(5), counted from 1, by its number on that page.
+
+    :raises OSError: if there is no such process, or no such page on this system.
+    """
+    # Behind the command's name, the second field, which may hold anything.
+    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    return int(text.rpartition(")")[2].split()[field - 3])
+
+
 def _started(process: psutil.Process) -> float:
     """When a process started, by a clock that nobody can set: seconds since the boot, where the system tells."""
     try:
-        # Field 22 of proc_pid_stat(5), counted behind the command's name, which may hold anything.
-        fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
-        return int(fields.split()[19]) / os.sysconf("SC_CLK_TCK")
+        return _stat(process.pid, 22) / os.sysconf("SC_CLK_TCK")
     except (OSError, IndexError):
         return float(process.create_time())
+
+
+def _in_exec(pid: int) -> bool:
+    """Whether a process is within execve(2): it has memory already (field 23), and its environment no end (51)."""
+    try:
+        return _stat(pid, 23) > 0 and _stat(pid, 51) == 0
+    except (OSError, IndexError):
+        return False
+
+
+def environment_of(process: psutil.Process) -> dict[str, str]:
+    """The environment of a process; of one that was started this moment, as soon as the system shows it.
+
+    Whoever starts a process goes on before that: its environment is empty then, and nobody would take it for theirs.
+
+    :raises psutil.Error: if the process ended, or is another user's.
+    """
+    give_up = time.monotonic() + EXEC_SECONDS
+    while not (environment := process.environ()) and time.monotonic() < give_up:
+        if not _in_exec(process.pid):
+            # Really empty, or shown since.
+            return process.environ()
+        time.sleep(0.001)
+    return environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +143,14 @@ def marked_processes(job_id: str) -> Iterator[psutil.Process]:
     found: dict[psutil.Process, float] = {}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == job_id:
+            if environment_of(process).get(MARK) == job_id:
                 for member in (process, *process.children(recursive=True)):
                     with contextlib.suppress(psutil.NoSuchProcess):
                         found[member] = member.create_time()
     for process in sorted(found, key=lambda process: (found[process], process.pid)):
         with contextlib.suppress(psutil.Error, OSError):
             # A descendant with another mark is a job of its own.
-            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK, job_id) == job_id:
+            if process.status() != psutil.STATUS_ZOMBIE and environment_of(process).get(MARK, job_id) == job_id:
                 yield process
 
 

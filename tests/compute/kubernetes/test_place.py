@@ -3,68 +3,26 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from medllm_ops.compute.job import Job, JobError, JobResult
+from compute.kubernetes.waiting import WAITS, Waiting, go
+from medllm_ops.compute.job import Job, JobError
 from medllm_ops.compute.kubernetes import follow, patience
 from medllm_ops.compute.kubernetes.manifests import name_of
 from medllm_ops.compute.kubernetes.place import KubernetesPlace
 from medllm_ops.compute.owner import TaskOwner
-from medllm_ops.compute.watched import write_stopped
 from medllm_ops.errors import MedllmError
 from servers.base import Fault
 from servers.cluster import ClusterServer
 
 Make = Callable[..., Job]
-# Waits until the test has made the file; says so first.
-WAITS = "import pathlib, time\nprint('waits', flush=True)\nwhile not pathlib.Path('go').exists(): time.sleep(0.02)\n"
 # Goes on where an earlier start stood, as a training does.
 RESUMES = "import pathlib\npath = pathlib.Path('starts')\nwith path.open('a') as file: file.write('x')\n" + WAITS
 
 pytestmark = pytest.mark.usefixtures("configure")
-
-
-class Waiting(threading.Thread):
-    """Somebody who waits for a job, in a thread; ``killed`` as a worker is: without another word."""
-
-    def __init__(self, job: Job, owner: TaskOwner | None = None) -> None:
-        super().__init__(daemon=True)
-        self.job = job
-        self.result: JobResult | None = None
-        self.error: Exception | None = None
-        self._killed = threading.Event()
-        self.place = KubernetesPlace(owner, self._look)
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self.result = self.place.run(self.job)
-        except Exception as error:  # noqa: BLE001  it is the test that judges it
-            self.error = error
-
-    def _look(self) -> None:
-        if self._killed.is_set():
-            raise ConnectionAbortedError("the worker is gone")
-
-    def kill(self) -> None:
-        self._killed.set()
-        self.join(30)
-
-    def ended(self) -> JobResult:
-        self.join(60)
-        assert not self.is_alive(), "it still waits"
-        if self.error:
-            raise self.error
-        assert self.result
-        return self.result
-
-
-def go(job: Job) -> None:
-    (job.directory / "go").touch()
 
 
 @pytest.mark.parametrize("ask_seconds", [0.1, 60.0])
@@ -238,66 +196,6 @@ def test_a_lost_log_stream_is_opened_again(
     assert [caplog.messages.count(line) for line in ("the first", "waits", "the last")] == [1, 1, 1]
 
 
-def test_what_keeps_a_pod_from_starting_is_told(
-    server: ClusterServer, make_job: Make, caplog: pytest.LogCaptureFixture, wait_until: Callable[..., None]
-) -> None:
-    caplog.set_level(logging.INFO)
-    holder = Waiting(make_job(WAITS, "holder", gpus=1))
-    server.wait_for("Running")
-    waiting = Waiting(make_job("pass", gpus=1))
-    wait_until(lambda: "Insufficient nvidia.com/gpu" in caplog.text)
-    assert "Insufficient" in (waiting.job.directory / "waiting.txt").read_text()
-    go(holder.job)
-    assert waiting.ended().exit_code == 0
-    assert not (waiting.job.directory / "waiting.txt").exists()
-
-
-def test_a_job_that_ends_before_its_pod_is_looked_at_again_waits_for_nothing_any_more(
-    server: ClusterServer, make_job: Make, wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    holder = Waiting(make_job(WAITS, "holder", gpus=1))
-    server.wait_for("Running")
-    monkeypatch.setattr(patience, "ASK_SECONDS", 3600.0)
-    waiting = Waiting(make_job("pass", gpus=1))
-    wait_until((waiting.job.directory / "waiting.txt").exists)
-    go(holder.job)
-    assert waiting.ended().exit_code == 0
-    assert not (waiting.job.directory / "waiting.txt").exists()
-
-
-def test_the_pods_of_several_nodes_are_waited_for_and_not_taken_for_deleted(
-    server: ClusterServer, make_job: Make, caplog: pytest.LogCaptureFixture, wait_until: Callable[..., None]
-) -> None:
-    caplog.set_level(logging.INFO)
-    server.quota = "gpus=2"
-    waiting = Waiting(make_job("pass", nodes=2))
-    wait_until(lambda: "2 of 2 pods to be made; FailedCreate: pods are forbidden: exceeded quota" in caplog.text)
-    server.quota = ""
-    assert waiting.ended().exit_code == 0
-    assert [name.partition("/")[0] for name in server.created] == ["services", "jobs"]
-    assert (server.pods, server.others) == ({}, {})
-
-
-def test_a_job_that_a_queue_suspends_waits_and_goes_on_when_it_was_put_back(
-    server: ClusterServer, make_job: Make, caplog: pytest.LogCaptureFixture, wait_until: Callable[..., None]
-) -> None:
-    caplog.set_level(logging.INFO)
-    server.queueing = True
-    waiting = Waiting(make_job(WAITS, nodes=2))
-    wait_until(lambda: "its Job is suspended: it waits in a queue of the cluster" in caplog.text)
-    server.queueing = False
-    server.wait_for("Running", prefix=f"{name_of(waiting.job.id)}-0")
-    wait_until(lambda: waiting.job.supervisor() is not None)
-    server.queueing = True
-    wait_until(
-        lambda: "the cluster suspended its Job, and took its pods away; it goes on in another pod" in caplog.text
-    )
-    server.queueing = False
-    go(waiting.job)
-    assert waiting.ended().exit_code == 0
-    assert [name.partition("/")[0] for name in server.created] == ["services", "jobs"] * 2
-
-
 def test_several_nodes_go_on_after_somebody_has_deleted_their_pods(
     server: ClusterServer, make_job: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -308,115 +206,6 @@ def test_several_nodes_go_on_after_somebody_has_deleted_their_pods(
     go(waiting.job)
     assert waiting.ended().exit_code == 0
     assert "its pod was deleted; it goes on in another pod" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"image": "registry.example/unknown:1"}, "ImagePullBackOff.*not found"),
-        ({"volumes": [{"claim": "medllm", "path": "HOME"}, {"claim": "models", "path": "/m"}]}, 'claim "models" not'),
-        ({"secrets": {"HF_TOKEN": {"secret": "hub", "key": "token"}}}, "CreateContainerConfigError"),
-    ],
-)
-def test_a_pod_that_does_not_start_in_time_is_given_up(
-    server: ClusterServer,
-    home: Path,
-    make_job: Make,
-    configure: Callable[..., None],
-    settings: dict[str, object],
-    said: str,
-) -> None:
-    for volume in settings.get("volumes", []):  # type: ignore[attr-defined]
-        volume["path"] = str(home) if volume["path"] == "HOME" else volume["path"]
-    configure(start_minutes=0.01, **settings)
-    with pytest.raises(JobError, match=rf"(?s)did not start for 0.01 minutes.*{said}"):
-        KubernetesPlace().run(make_job("pass"))
-    assert server.pods == {}
-
-
-def test_a_pod_without_room_is_given_up_in_the_end(make_job: Make, configure: Callable[..., None]) -> None:
-    configure(node_wait_minutes=0.01)
-    with pytest.raises(JobError, match=r"no node had room for 0.01 minutes.*Insufficient"):
-        KubernetesPlace().run(make_job("pass", gpus=8))
-
-
-def test_stopping_ends_the_job_and_its_pod(server: ClusterServer, make_job: Make) -> None:
-    waiting = Waiting(make_job(WAITS))
-    server.wait_for("Running")
-    KubernetesPlace().stop(waiting.job.directory)
-    assert server.pods == {}
-    with pytest.raises(JobError, match=r"it was stopped") as caught:
-        waiting.ended()
-    assert not caught.value.retry
-
-
-def test_stopping_a_pod_that_waits_for_a_node_leaves_nothing(server: ClusterServer, make_job: Make) -> None:
-    waiting = Waiting(make_job("pass", gpus=8))
-    server.wait_for("Pending")
-    KubernetesPlace().ask_to_stop(waiting.job)
-    with pytest.raises(JobError, match=r"it was stopped"):
-        waiting.ended()
-    assert server.pods == {}
-
-
-def test_a_pod_that_was_made_after_its_job_was_stopped_goes_too(server: ClusterServer, make_job: Make) -> None:
-    waiting = Waiting(make_job("pass", gpus=8))
-    server.wait_for("Pending")
-    write_stopped(waiting.job)
-    with pytest.raises(JobError, match=r"it was stopped"):
-        waiting.ended()
-    assert server.pods == {}
-
-
-def test_a_job_is_stopped_through_the_volume_where_the_cluster_is_out_of_reach(
-    server: ClusterServer, make_job: Make, caplog: pytest.LogCaptureFixture
-) -> None:
-    waiting = Waiting(make_job(WAITS))
-    server.wait_for("Running")
-    server.fail("DELETE", Fault(status=403))
-    KubernetesPlace().ask_to_stop(waiting.job)
-    assert "its pod ends by itself" in caplog.text
-    with pytest.raises(JobError, match=r"it was stopped"):
-        waiting.ended()
-
-
-def test_a_cleared_task_gets_a_pod_of_its_own(server: ClusterServer, make_job: Make) -> None:
-    first = Waiting(make_job(WAITS), TaskOwner("d", "r", "t", -1, 1))
-    server.wait_for("Running")
-    second = Waiting(make_job("pass"), TaskOwner("d", "r", "t", -1, 3))
-    assert second.ended().exit_code == 0
-    with pytest.raises(JobError, match=r"stopped|without a result"):
-        first.ended()
-    assert len(server.created) == 2
-    assert server.pods == {}
-
-
-@pytest.mark.parametrize("code", [WAITS, "pass"], ids=["running", "ended"])
-def test_who_looks_again_after_its_task_was_cleared_starts_nothing_and_takes_no_result_of_another(
-    server: ClusterServer, make_job: Make, code: str
-) -> None:
-    first = Waiting(make_job(WAITS), TaskOwner("d", "r", "t", -1, 1))
-    server.wait_for("Running")
-    away, back = threading.Event(), threading.Event()
-
-    def be_away() -> None:
-        away.set()
-        back.wait(60)
-
-    first.place.watch = be_away
-    assert away.wait(60)
-    second = Waiting(make_job(code), TaskOwner("d", "r", "t", -1, 3))
-    if code == WAITS:
-        server.wait_for("Running")
-    else:
-        assert second.ended().exit_code == 0
-    back.set()
-    with pytest.raises(JobError, match="stopped"):
-        first.ended()
-    go(second.job)
-    assert second.ended().exit_code == 0
-    assert len(server.created) == 2
-    assert server.pods == {}
 
 
 def test_a_folder_that_pods_do_not_see_is_refused(tmp_path: Path) -> None:
