@@ -231,6 +231,40 @@ def test_a_precision_that_the_model_s_own_contradicts_is_listed() -> None:
     assert any("fp16 True is not in the recipe: it contradicts torch_dtype bfloat16" in line for line in migrated.human)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "rlhf_type"),
+    [
+        ("x.sh", "swift kto --model_type qwen-7b", "kto"),
+        ("x.sh", "python llm_orpo.py --model_type qwen-7b", "orpo"),
+        ("x.sh", "swift orpo --model_type qwen-7b --rlhf_type dpo", "dpo"),
+        ("x.py", "orpo_main(ORPOArguments(model_type='qwen-7b'))", "orpo"),
+        ("x.py", "orpo_main(['--model_type', 'qwen-7b'])", "orpo"),
+        ("x.py", "dpo_main(DPOArguments(model_type='qwen-7b'))", "dpo"),
+    ],
+)
+def test_an_alignment_stays_of_its_kind(name: str, text: str, rlhf_type: str) -> None:
+    assert migrate([(name, text)], "x").recipe.stages["dpo"].model_dump()["rlhf_type"] == rlhf_type
+
+
+def test_an_alignment_that_is_no_stage_is_listed() -> None:
+    migrated = migrate([("x.sh", "swift simpo --model_type qwen-7b")], "x")
+    assert any("rlhf_type 'simpo' is not in the recipe" in line for line in migrated.human)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rate"),
+    [
+        ("--model_type qwen-7b --sft_type full", 1e-5),
+        ("--model Qwen/Qwen3-4B --train_type full", 1e-5),
+        ("--model_type qwen-7b --sft_type full --learning_rate 2e-5", 2e-5),
+        ("--model_type qwen-7b", 1e-4),
+    ],
+)
+def test_all_weights_keep_the_learning_rate_that_nobody_said(arguments: str, rate: float) -> None:
+    migrated = migrate([("x.sh", f"swift sft {arguments}")], "x")
+    assert migrated.recipe.stages["sft"].learning_rate == rate
+
+
 def test_merging_by_the_word_of_1x_is_told_as_a_merge() -> None:
     text = "SftArguments(model_type='qwen-7b')\nInferArguments(ckpt_dir='x', merge_lora_and_save=True)"
     assert "merge_lora_and_save = True): the chain merges after each stage" in migrate([("x.py", text)], "x").text
@@ -265,6 +299,7 @@ def test_a_script_that_is_no_text_is_one_sentence(tmp_path: Path, raw: bytes) ->
         ("--deepspeed ds/zero2.json", "has to be absolute"),
         ("--no_such_argument 3", "no_such_argument = 3"),
         ("--sft_type vera", "tuner_type 'vera' is not in the recipe"),
+        ("--sft_type longlora", "works for llama only"),
         ("--use_dora true", "use_dora True is not in the recipe: what it trains cannot be merged"),
         ("--optim adamw_torch --max_grad_norm high", "max_grad_norm = high"),
         ("--seed 1 --seed 2", "seed = 1 was replaced below by 2"),

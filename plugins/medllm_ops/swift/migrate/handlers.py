@@ -36,6 +36,8 @@ def _tuner(stage: Stage, argument: Argument) -> None:
         stage.ask(argument, "it is gone; written as lora on weights of 4 bits (bitsandbytes), which is not the same")
     else:
         stage.put("tuner_type", argument.value, described(argument))
+    if argument.value == "longlora" and not (stage.member and stage.member.model_type.startswith("llama")):
+        stage.ask(argument, "it works for llama only: take lora for any other model")
 
 
 def _quantisation(stage: Stage, argument: Argument) -> None:

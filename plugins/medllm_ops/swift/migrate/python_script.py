@@ -18,10 +18,13 @@ _MAINS = {
     "dpo_main": "dpo",
     "export_main": "export",
     "infer_main": "infer",
+    "kto_main": "kto",
     "merge_lora_main": "merge-lora",
+    "orpo_main": "orpo",
     "pt_main": "pt",
     "rlhf_main": "rlhf",
     "sft_main": "sft",
+    "simpo_main": "simpo",
 }
 
 

@@ -83,9 +83,24 @@ DEFAULTS_THEN: dict[str, object] = {
     "save_total_limit": 2,
     "val_share": 0.01,
 }
+# What ms-swift takes for all weights, then and now; a recipe's own default is for adapters.
+LEARNING_RATE_OF_ALL_WEIGHTS = 1e-5
 EXTRA_THEN: dict[str, object] = {"adam_beta2": 0.999, "max_grad_norm": 0.5}
 # Rows in an optimizer step of one GPU, then, where nothing was said.
 ROWS_A_STEP_THEN = 16
+
+# Commands, scripts and classes of their own, then, for what is a value of rlhf_type now.
+RLHF_TYPES: dict[str, str] = {
+    "kto": "kto",
+    "llm_kto": "kto",
+    "KTOArguments": "kto",
+    "orpo": "orpo",
+    "llm_orpo": "orpo",
+    "ORPOArguments": "orpo",
+    "simpo": "simpo",
+    "llm_simpo": "simpo",
+    "SimPOArguments": "simpo",
+}
 
 DTYPES: dict[str, str] = {
     "fp32": "float32",

@@ -29,6 +29,11 @@ def translate_stage(name: StageName, call: Call, member: Member | None) -> Stage
             stage.gone.append(f"{described(argument)}: no value, so the default")
         else:
             _translate(stage, argument)
+    if "rlhf_type" not in call.arguments and (rlhf_type := rules.RLHF_TYPES.get(call.name)):
+        stage.put("rlhf_type", rlhf_type, f"{call.name}: now rlhf and its rlhf_type")
+    if not stage.adapts and "learning_rate" not in stage.fields:
+        whose = "the default of 1.x" if stage.then else "ms-swift's default"
+        stage.put("learning_rate", rules.LEARNING_RATE_OF_ALL_WEIGHTS, f"not said: {whose}")
     if stage.then:
         _write_defaults_out(stage)
     elif not {"max_steps", "num_train_epochs"} & set(stage.fields):
