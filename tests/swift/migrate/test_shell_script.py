@@ -76,6 +76,10 @@ def test_values_are_read_as_they_were_meant(text: str, value: object) -> None:
         "[ -d x ] && L=2",
         "while true; do\n  L=2\ndone",
         "case $1 in\n a)\n L=2\n ;;\nesac",
+        "if [ -d x ]; then if [ -d y ]; then :; fi; L=2; fi",
+        "echo 3 | L=2",
+        "L=2 &",
+        "[ -d x ] && { L=2; }\nL=2 &",
     ],
 )
 def test_a_variable_that_is_set_only_sometimes_is_not_guessed(text: str) -> None:
@@ -90,6 +94,73 @@ def test_a_variable_that_is_set_only_sometimes_is_not_guessed(text: str) -> None
 def test_what_a_loop_counts_is_not_guessed() -> None:
     found = call("L=1\nfor L in 2 3; do swift sft --a $L; done")
     assert (found.arguments["a"].readable, found.arguments["a"].text) == (False, "$L")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("L+=2", 12),
+        ("readonly L=2", 2),
+        ("declare -i L=2", 2),
+        ("typeset -x L=2", 2),
+        ("export K=2 L=$K", 2),
+        ("{ L=2; }", 2),
+        ("time L=2", 2),
+        ("! L=2", 2),
+        # A shell in brackets keeps what it sets to itself.
+        ("(cd x; L=2; echo hi);", 1),
+        ("(\nL=2\n)", 1),
+        ("(case $1 in a) L=2;; esac; L=3)", 1),
+    ],
+)
+def test_a_variable_has_the_value_that_it_was_given_last(text: str, value: int) -> None:
+    assert call(f"L=1\n{text}\nswift sft --a $L").arguments["a"].value == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "read -r L",
+        "IFS= read L < x",
+        "while read L; do :; done",
+        "mapfile -t L < x",
+        "let L=2",
+        "((L*=2))",
+        "(( L++ ))",
+        "for ((L=0; L<3; L++)); do :; done",
+        "printf -v L 2",
+        "unset L",
+        "declare -i L=2*3",
+        "declare -n L=K",
+        "L[0]=2",
+    ],
+)
+def test_a_variable_that_a_run_would_change_is_not_guessed(text: str) -> None:
+    script = read(f"L=1\n{text}\nswift sft --a $L --b ${{L:-4}}")
+    (found,) = script.calls
+    assert [each.readable for each in found.arguments.values()] == [False, False]
+    assert any("changed by what is not followed: " in sentence for sentence in script.leftovers)
+
+
+@pytest.mark.parametrize("text", ["f() { L=2; }", "f() {\n L=2\n}", "function f\n{\n L=2\n}", "{ L=2; } | tee x"])
+def test_what_a_function_sets_is_known_inside_and_not_guessed_behind(text: str) -> None:
+    script = read(f"L=1\n{text}\nswift sft --a $L")
+    assert not script.calls[0].arguments["a"].readable
+    assert any("set in a function, or only sometimes: L" in sentence for sentence in script.leftovers)
+    assert read(text.replace("L=2", "L=2; swift sft --a $L")).calls[0].arguments["a"].value == 2
+
+
+def test_what_is_put_behind_a_variable_that_nobody_knows_is_left_over() -> None:
+    script = read("L+=' --c 3'\nswift sft --a 1 $L")
+    assert script.leftovers == ["x.sh, line 1: put behind what nobody knows: 'L+= --c 3'"]
+    assert not script.calls[0].arguments["a"].readable
+
+
+def test_an_array_that_is_set_only_sometimes_is_not_guessed() -> None:
+    script = read('A=(--a 1)\nif [ -d x ]; then\n  A+=(--b 2)\nfi\nswift sft "${A[@]}"')
+    assert script.calls[0].arguments == {}
+    assert "x.sh, line 3: set only sometimes: A=(--b 2)" in script.leftovers
+    assert any("not used: A=(--a 1 --b 2)" in sentence for sentence in script.leftovers)
 
 
 def test_arguments_behind_a_redirection_are_arguments() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,12 +9,19 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from medllm_ops.swift.migrate.calls import KINDS, Argument, Call, Kind, Script
+from medllm_ops.swift.migrate.shell_commands import (
+    ASSIGNMENT,
+    Command,
+    changed_by,
+    command_in,
+    commands_of,
+    settings_of,
+)
+from medllm_ops.swift.migrate.shell_scopes import Scopes
 from medllm_ops.swift.migrate.shell_words import Words, without_signs
 
-_ASSIGNMENT = re.compile(r"^([A-Za-z_]\w*)=(.*)$", re.DOTALL)
-_ARRAY = re.compile(r"^\s*(?:(?:export|declare|local|readonly)\s+(?:-\w+\s+)*)?(\w+)(\+?)=\(")
+_ARRAY = re.compile(r"^\s*(?:(?:export|declare|local|readonly|typeset)\s+(?:-\w+\s+)*)?(\w+)(\+?)=\(")
 _NUMBER = re.compile(r"^[-+]?\d+$")
-_SEPARATORS = frozenset({";", "&&", "||", "|", "&", ";;", "(", ")", "|&"})
 _PLAIN_STARTS = {
     "",
     "python",
@@ -29,10 +35,6 @@ _PLAIN_STARTS = {
     "python -m",
     "python3 -m",
 }
-# Words around commands that are run only sometimes, or several times.
-_OPENING = frozenset({"case", "for", "if", "select", "until", "while"})
-_CLOSING = frozenset({"done", "esac", "fi"})
-_BETWEEN = frozenset({"do", "elif", "else", "then", "export", *_OPENING})
 # What a command starts, by itself or behind the name of a shell or of Python.
 _SCRIPT = re.compile(r"\.(?:sh|bash|py)$")
 _REDIRECTION = re.compile(r"^[<>]|^>&|^&>")
@@ -67,7 +69,7 @@ class _Reader:
         self.script = Script()
         self._words = Words()
         self._depth = 0
-        self._branches = 0
+        self._scopes = Scopes(self._words)
         self._exported: dict[str, int] = {}
         self._arrays: dict[str, int] = {}
 
@@ -78,12 +80,14 @@ class _Reader:
             if words is None:
                 self._leave(number, f"the quotes do not balance: {line}")
                 words, comment = line.split(), ""
-            if name := self._take_array(line, words):
-                self._arrays.setdefault(name, number)
+            if self._take_array(line, words, number):
                 words = []
-            for separator, command in _commands(words):
-                if not self._is_set_sometimes(separator, command, number):
-                    self._read_command(command, number)
+            for command in commands_of(words):
+                bare, lost = self._scopes.enter(command.before, command.words, command.after)
+                if lost:
+                    self._leave(number, f"set in a function, or only sometimes: {', '.join(lost)}")
+                if bare and not self._take_settings(bare, command, number) and not self._change(bare, number):
+                    self._read_command(command.words, number)
             if comment and words:
                 self._leave(number, f"after a # stands: {comment}")
 
@@ -101,31 +105,47 @@ class _Reader:
         told = "; its processes are the field gpus now" if "NPROC_PER_NODE" in environment else ""
         return f"the environment was given {settings}{told}"
 
-    def _is_set_sometimes(self, separator: str, words: list[str], line: int) -> bool:
-        """Whether a command only sets variables, in a branch, a loop, or behind a condition: then nobody knows them."""
-        self._branches += words[0] in _OPENING
-        self._branches = max(0, self._branches - (words[0] in _CLOSING))
-        if words[0] in ("for", "select", "read"):
-            self._words.unsure.update(words[1:2])
-        if not self._branches and separator not in ("&&", "||"):
+    def _take_settings(self, bare: list[str], command: Command, line: int) -> bool:
+        """Take what a command sets, and return whether it only does that; nobody knows what is set only sometimes."""
+        settings = settings_of(bare)
+        if settings is None:
             return False
-        bare = list(itertools.dropwhile(_BETWEEN.__contains__, words))
-        names = [found[1] for word in bare if (found := _ASSIGNMENT.match(word))]
-        if not names or len(names) != len(bare):
-            return False
-        self._words.unsure.update(names)
-        self._leave(line, f"set only sometimes: {self._show(words)}")
+        names = [each.name for each in settings]
+        if bare[0] == "export":
+            bare_names = [word for word in bare[1:] if not ASSIGNMENT.match(word)]
+            self._exported |= dict.fromkeys([*names, *bare_names], line)
+        if settings and not self._scopes.is_sure(command.before, command.after):
+            self._words.forget(names)
+            self._leave(line, f"set only sometimes: {self._show(command.words)}")
+            return True
+        for each in settings:
+            self._words.assign(each.name, self._words.expand_one(each.value), appended=each.appended)
+            if each.appended and each.name in self._words.unsure:
+                self._leave(line, f"put behind what nobody knows: {self._show(bare)}")
         return True
 
-    def _take_array(self, line: str, words: list[str]) -> str:
-        """Remember the words of ``NAME=(…)``, or of ``NAME+=(…)`` behind them; return the name, if it is one."""
+    def _change(self, bare: list[str], line: int) -> bool:
+        """Forget the variables that a command sets to what only a run would tell; return whether it is no call."""
+        names = changed_by(bare)
+        if self._words.forget(names):
+            self._leave(line, f"changed by what is not followed: {self._show(bare)}")
+        return bool(names)
+
+    def _take_array(self, line: str, words: list[str], number: int) -> bool:
+        """Remember the words of ``NAME=(…)``, or of ``NAME+=(…)`` behind them; return whether it is one."""
         found = _ARRAY.match(line)
         if not found or words[-1:] != [")"] or words.count("(") + words.count(")") != 2:
-            return ""
+            return False
+        self._arrays.setdefault(found[1], number)
         inside = [each for word in words[words.index("(") + 1 : -1] for each in self._words.expand(word)]
         before = self._words.arrays.get(found[1], []) if found[2] else []
         self._words.arrays[found[1]] = before + inside
-        return found[1]
+        if self._scopes.in_branch:
+            self._words.forget([found[1]])
+            self._leave(number, f"set only sometimes: {found[1]}=({self._show(inside)})")
+        elif not found[2]:
+            self._words.unsure.discard(found[1])
+        return True
 
     def _leave(self, line: int, told: str) -> None:
         self.script.leftovers.append(f"{self.file}, line {line}: {told}")
@@ -170,7 +190,7 @@ class _Reader:
     def _read_command(self, words: list[str], line: int) -> None:
         environment, unexpanded = self._environment(words)
         rest = [each for word in unexpanded for each in self._words.expand(word)]
-        if (inner := _command_in(rest)) and self._depth < _DEEPEST:
+        if (inner := command_in(rest)) and self._depth < _DEEPEST:
             self._depth += 1
             self.read(inner, line)
             self._depth -= 1
@@ -182,11 +202,6 @@ class _Reader:
                 self._leave(line, f"not understood: {self._show(words)}")
             elif any(_SCRIPT.search(word) for word in rest[:2]):
                 self._leave(line, f"another script, to be migrated with this one: {self._show(words)}")
-            elif not rest:
-                self._words.variables.update(environment)
-                self._words.unsure.difference_update(environment)
-            if words[0] in ("export", "declare"):
-                self._exported |= dict.fromkeys([*environment, *rest], line)
             return
         kind, name, begin, start = found
         call = Call(kind, name, self.file, line)
@@ -203,9 +218,9 @@ class _Reader:
     def _environment(self, words: list[str]) -> tuple[dict[str, str], list[str]]:
         """Assignments before a command, and the command."""
         environment = {}
-        position = 1 if words[0] in ("export", "set", "env", "declare") else 0
-        while position < len(words) and (found := _ASSIGNMENT.match(words[position])):
-            environment[found[1]] = self._words.expand_one(found[2])
+        position = 1 if words[0] in ("set", "env") else 0
+        while position < len(words) and (found := ASSIGNMENT.match(words[position])):
+            environment[found[1]] = self._words.expand_one(found[3])
             position += 1
         return environment, words[position:]
 
@@ -255,25 +270,6 @@ def _is_closed(line: str) -> bool:
 def _without_comment(line: str) -> str:
     """A line of an array without the comment at its end."""
     return re.sub(r"(^|\s)#[^'\"]*$", "", line)
-
-
-def _commands(words: list[str]) -> list[tuple[str, list[str]]]:
-    """The commands of a line, each with what stands before it."""
-    commands: list[tuple[str, list[str]]] = [("", [])]
-    for word in words:
-        if word in _SEPARATORS:
-            commands.append((word, []))
-        else:
-            commands[-1][1].append(word)
-    return [(separator, command) for separator, command in commands if command]
-
-
-def _command_in(words: list[str]) -> str:
-    """The command line that a command only hands on: ``eval LINE``, ``bash -c LINE``."""
-    if words[:1] == ["eval"]:
-        return " ".join(words[1:])
-    shell = words and PurePosixPath(words[0]).name in ("bash", "sh", "zsh")
-    return words[2] if shell and len(words) > 2 and words[1] in ("-c", "-lc", "-ec") else ""
 
 
 def _find_call(words: list[str]) -> tuple[Kind, str, int, int] | None:

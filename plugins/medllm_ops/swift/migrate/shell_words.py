@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 # Signs of the private area, which no script needs.
@@ -35,15 +36,56 @@ class _Insertion:
 
 
 @dataclass(slots=True)
-class Words:
-    """The variables of a script, and what was held back of its lines.
+class Variables:
+    """The variables of a script at one of its lines.
 
-    :param unsure: variables that are set only sometimes; :param used: those that were put in somewhere.
+    :param unsure: those whose value nobody knows.
     """
 
     variables: dict[str, str] = field(default_factory=dict)
     arrays: dict[str, list[str]] = field(default_factory=dict)
     unsure: set[str] = field(default_factory=set)
+
+    def copy(self) -> Variables:
+        """The same variables, whatever becomes of these."""
+        return Variables(dict(self.variables), dict(self.arrays), set(self.unsure))
+
+    def restore(self, before: Variables) -> None:
+        """Go back to the variables of a line before."""
+        self.variables, self.arrays, self.unsure = before.variables, before.arrays, before.unsure
+
+    def assign(self, name: str, value: str, *, appended: bool = False) -> None:
+        """Give a variable a value, or put it behind the one that it has."""
+        if not appended:
+            self.variables[name] = value
+            self.unsure.discard(name)
+        elif name in self.variables:
+            self.variables[name] += value
+        else:
+            self.unsure.add(name)
+
+    def forget(self, names: Iterable[str]) -> list[str]:
+        """Nobody knows these variables any more; return those that had a value until now."""
+        found = {name for name in names if name in self.variables or name in self.arrays} - self.unsure
+        self.unsure.update(names)
+        return sorted(found)
+
+    def forget_changes(self, before: Variables) -> list[str]:
+        """Nobody knows whether what was set since then holds; return the variables that had a value then."""
+        changed = [name for name, value in self.variables.items() if before.variables.get(name) != value]
+        changed += [name for name, value in self.arrays.items() if before.arrays.get(name) != value]
+        had = [name for name in changed if name in before.variables or name in before.arrays]
+        self.unsure |= before.unsure | set(changed)
+        return sorted(set(had) - before.unsure)
+
+
+@dataclass(slots=True)
+class Words(Variables):
+    """The variables of a script, and what was held back of its lines.
+
+    :param used: variables that were put in somewhere.
+    """
+
     used: set[str] = field(default_factory=set)
     _held: list[_Insertion] = field(default_factory=list)
 
@@ -66,7 +108,7 @@ class Words:
         """A word with the variables put in: several words, or none, where a shell would split it."""
         if (found := _HELD.fullmatch(word)) and self._is_held(int(found[1])):
             array = _ARRAY.fullmatch(self._held[int(found[1])].source)
-            if array and array[1] in self.arrays:
+            if array and array[1] in self.arrays and array[1] not in self.unsure:
                 self.used.add(array[1])
                 return list(self.arrays[array[1]])
         split = any(not self._held[int(found)].quoted for found in _HELD.findall(word) if self._is_known(int(found)))
