@@ -53,6 +53,22 @@ KINDS: dict[str, Kind] = {
     "EvalArguments": "other",
 }
 
+# Functions that take a list of words where others take a class of arguments, and the command of the same work.
+MAINS = {
+    "app_ui_main": "app-ui",
+    "deploy_main": "deploy",
+    "dpo_main": "dpo",
+    "export_main": "export",
+    "infer_main": "infer",
+    "kto_main": "kto",
+    "merge_lora_main": "merge-lora",
+    "orpo_main": "orpo",
+    "pt_main": "pt",
+    "rlhf_main": "rlhf",
+    "sft_main": "sft",
+    "simpo_main": "simpo",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Argument:

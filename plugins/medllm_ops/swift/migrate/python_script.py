@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import ast
 import warnings
+from dataclasses import replace
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.swift.migrate.calls import KINDS, Argument, Call, Script
-from medllm_ops.swift.migrate.python_values import Change, Constants, last_name, source
+from medllm_ops.swift.migrate.calls import KINDS, MAINS, Argument, Call, Script
+from medllm_ops.swift.migrate.python_blocks import blocks_of
+from medllm_ops.swift.migrate.python_bound import Bound, BoundNames
+from medllm_ops.swift.migrate.python_values import CHANGING, Change, Constants, last_name, source
 from medllm_ops.swift.migrate.shell_script import read_shell, shell_line
 
 _SHELLS = ("system", "run", "call", "check_call", "check_output", "Popen", "getoutput")
-# Functions that take a list of words where others take a class of arguments, and the command of the same work.
-_MAINS = {
-    "app_ui_main": "app-ui",
-    "deploy_main": "deploy",
-    "dpo_main": "dpo",
-    "export_main": "export",
-    "infer_main": "infer",
-    "kto_main": "kto",
-    "merge_lora_main": "merge-lora",
-    "orpo_main": "orpo",
-    "pt_main": "pt",
-    "rlhf_main": "rlhf",
-    "sft_main": "sft",
-    "simpo_main": "simpo",
-}
 
 
 def read_python(text: str, file: str) -> Script:
@@ -55,9 +43,11 @@ class _Reader(ast.NodeVisitor):
     def __init__(self, tree: ast.AST, file: str) -> None:
         self.file = file
         self.script = Script()
-        self._constants = Constants(tree)
+        self._blocks = blocks_of(tree)
+        self._constants = Constants(tree, self._blocks)
         self._aliases: dict[str, str] = {}
-        self._bound: dict[str, Call] = {}
+        self._bound = BoundNames()
+        self._statement: ast.stmt = ast.Pass()
         self._merged: set[ast.expr] = set()
         self._called: set[ast.expr] = set()
         self._functions: list[str] = []
@@ -72,8 +62,14 @@ class _Reader(ast.NodeVisitor):
             self.visit(part)
         self._functions.pop()
 
+    def visit(self, node: ast.AST) -> None:
+        """Remember which simple statement it is."""
+        if isinstance(node, ast.stmt):
+            self._statement = node
+        super().visit(node)
+
     def visit_Assign(self, node: ast.Assign) -> None:
-        self.generic_visit(node)
+        self.visit(node.value)
         for target in node.targets:
             self._assign(target, node.value)
 
@@ -82,17 +78,16 @@ class _Reader(ast.NodeVisitor):
             self.visit(node.value)
             self._assign(node.target, node.value)
 
-    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        self._change(node)
         self.generic_visit(node)
-        target = node.target
-        if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id in self._bound:
-            self._leave(node, "a change")
 
     def visit_Name(self, node: ast.Name) -> None:
         self._mention(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         self._mention(node)
+        self._change(node)
         self.generic_visit(node)
 
     def visit_arg(self, node: ast.arg) -> None:
@@ -103,32 +98,81 @@ class _Reader(ast.NodeVisitor):
         if name in KINDS and (name.endswith("Arguments") or name == "merge_lora"):
             self._called.add(node.func)
             self._take(node, name)
-        elif name == "setattr" and node.args and isinstance(node.args[0], ast.Name) and node.args[0].id in self._bound:
-            self._leave(node, "a change")
-        elif name in _MAINS:
-            self._main(node, _MAINS[name], name)
+        elif name == "setattr" and len(node.args) > 1:
+            changed = node.args[1].value if isinstance(node.args[1], ast.Constant) else ""
+            self._disturb(self._bound.of(node.args[0]), str(changed), node)
+        elif name in MAINS:
+            self._main(node, MAINS[name], name)
         elif last_name(getattr(node.func, "value", node)) == "environ" or name == "putenv":
             if name in ("putenv", "setdefault", "update"):
                 self._leave(node, "what the environment was given")
         elif name in _SHELLS:
             self._shell(node)
+        elif isinstance(node.func, ast.Attribute):
+            bound, argument = self._bound.around(node.func.value)
+            if not argument or name in CHANGING:
+                self._disturb(bound, argument, node)
         self.generic_visit(node)
 
     def _assign(self, target: ast.expr, value: ast.expr) -> None:
-        if isinstance(target, ast.Name) and isinstance(value, ast.Call):
-            for call in self.script.calls:
-                if (call.line, call.name) == (value.lineno, self._name(value.func)):
-                    self._bound[target.id] = call
-                    call.hints.append(target.id)
-        elif (
-            isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id in self._bound
-        ):
-            self.script.add(self._bound[target.value.id], self._argument(target.attr, value))
+        if isinstance(target, ast.Tuple | ast.List):
+            values = value.elts if isinstance(value, ast.Tuple | ast.List) else []
+            pairs = len(values) == len(target.elts) and not any(isinstance(each, ast.Starred) for each in values)
+            for position, each in enumerate(target.elts):
+                if pairs:
+                    self._assign(each, values[position])
+                else:
+                    self.visit(each)
+        elif isinstance(target, ast.Name | ast.Attribute) and (made := self._made_by(value)):
+            self._bound.add(target, Bound(made, self._blocks[target]))
+            made.hints.append(last_name(target))
+        elif isinstance(target, ast.Name | ast.Attribute) and (held := self._bound.of(value)):
+            self._bound.add(target, held)
+        elif isinstance(target, ast.Attribute) and (bound := self._bound.of(target.value)):
+            self._give(bound, target.attr, value)
         elif isinstance(target, ast.Subscript) and self._name(target.value) == "environ":
             name = source(target.slice)
             self.script.leftovers.append(
                 f"{self.file}, line {value.lineno}: the environment was given {name} = {source(value)}"
             )
+        else:
+            self.visit(target)
+
+    def _made_by(self, node: ast.expr) -> Call | None:
+        """The arguments that an expression makes."""
+        made = None
+        if isinstance(node, ast.Call):
+            for call in self.script.calls:
+                if (call.line, call.name) == (node.lineno, self._name(node.func)):
+                    made = call
+        return made
+
+    def _give(self, bound: Bound, name: str, value: ast.expr) -> None:
+        """Take an argument that is set behind the call."""
+        if bound.used:
+            self._leave(self._statement, "a change behind the use")
+        elif self._blocks[value] == bound.block:
+            self.script.add(bound.call, self._argument(name, value))
+        else:
+            self._take_unsure(bound.call, name, value)
+
+    def _take_unsure(self, call: Call, name: str, value: ast.expr) -> None:
+        """Take an argument that is set in a branch, a loop or a function of its own."""
+        told = f"{source(value)}, set only sometimes"
+        self.script.add(call, Argument(name, None, told, value.lineno, readable=False))
+
+    def _change(self, node: ast.Attribute | ast.Subscript) -> None:
+        if not isinstance(node.ctx, ast.Load):
+            self._disturb(*self._bound.around(node), node)
+
+    def _disturb(self, bound: Bound | None, name: str, node: ast.expr) -> None:
+        """Leave over what is done to arguments in a way that is not followed; nobody knows the one that it changes."""
+        if bound is None:
+            return
+        whole = self._statement if not hasattr(self._statement, "body") else node
+        self._leave(whole, "a change")
+        if name in bound.call.arguments and not bound.used:
+            bound.call.arguments[name] = replace(bound.call.arguments[name], value=None, readable=False)
 
     def _take(self, node: ast.Call, name: str) -> None:
         kind = "merge" if node in self._merged else KINDS[name]
@@ -155,20 +199,23 @@ class _Reader(ast.NodeVisitor):
     def _merges(self, node: ast.expr) -> None:
         """These arguments are of a merge, whatever their class is called."""
         self._merged.add(node)
-        if isinstance(node, ast.Name) and node.id in self._bound:
-            self._bound[node.id].kind = "merge"
+        if bound := self._bound.of(node):
+            bound.call.kind = "merge"
 
     def _unpack(self, call: Call, node: ast.expr) -> None:
         """Take what ``**settings`` holds."""
         changes: list[Change] = []
         if isinstance(node, ast.Name) and (constant := self._constants.first(node.id)) is not None:
             changes, node = self._constants.changes(node.id), constant
+        block = self._blocks[node]
         self._unpack_first(call, node)
         for change in changes:
             if change.line > call.line or change.name is None or change.value is None:
                 self.script.leftovers.append(f"{self.file}, line {change.line}: not followed: {change.text}")
-            else:
+            elif change.block == block:
                 self.script.add(call, self._argument(change.name, change.value))
+            else:
+                self._take_unsure(call, change.name, change.value)
 
     def _unpack_first(self, call: Call, node: ast.expr) -> None:
         if isinstance(node, ast.Call) and self._name(node.func) == "dict" and not node.args:
@@ -216,12 +263,15 @@ class _Reader(ast.NodeVisitor):
         """Read the words that a main function is given; a class of arguments is found by itself."""
         for keyword in node.keywords:
             self._leave(keyword.value, f"argument {keyword.arg or '**'} of {name}")
+        for given in (*node.args, *(keyword.value for keyword in node.keywords)):
+            if bound := self._bound.of(given):
+                bound.used = True
         if not node.args:
             return
         argument = node.args[0]
         if command == "merge-lora":
             self._merges(argument)
-        if isinstance(argument, ast.Call) or (isinstance(argument, ast.Name) and argument.id in self._bound):
+        if isinstance(argument, ast.Call) or self._bound.of(argument):
             return
         try:
             words = self._constants.value(argument)

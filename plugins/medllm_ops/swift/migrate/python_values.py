@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from medllm_ops.swift.migrate.python_blocks import Block
 
 _LARGEST = 10**18
 _LONGEST = 10_000
 _DEEPEST = 20
 _ENUMERATIONS = ("ModelType", "DatasetName", "TemplateType", "LLMModelType", "MLLMModelType")
 # Methods that change what a name holds.
-_CHANGING = frozenset(
+CHANGING = frozenset(
     {"append", "clear", "extend", "insert", "pop", "popitem", "remove", "reverse", "setdefault", "sort", "update"}
 )
 
@@ -26,6 +29,7 @@ class Change:
 
     line: int
     text: str
+    block: Block
     name: str | None = None
     value: ast.expr | None = None
 
@@ -33,7 +37,8 @@ class Change:
 class Constants:
     """The names of a script that are given a value exactly once, those in its classes too."""
 
-    def __init__(self, tree: ast.AST) -> None:
+    def __init__(self, tree: ast.AST, blocks: Mapping[ast.AST, Block]) -> None:
+        self._blocks = blocks
         self._given: dict[str, list[ast.expr | None]] = {}
         self._changes: dict[str, list[Change]] = {}
         for node in ast.walk(tree):
@@ -101,31 +106,39 @@ class Constants:
                 self._assign(target, node)
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             self._given.setdefault(node.target.id, []).append(node.value)
-        elif isinstance(node, ast.AugAssign | ast.For | ast.NamedExpr | ast.AsyncFor):
-            for name in ast.walk(node.target):
-                if isinstance(name, ast.Name):
-                    self._given.setdefault(name.id, []).append(None)
-        elif isinstance(node, ast.arg):
-            self._given.setdefault(node.arg, []).append(None)
+        elif isinstance(node, ast.AugAssign | ast.For | ast.NamedExpr | ast.AsyncFor | ast.comprehension):
+            self._forget(node.target)
+        elif isinstance(node, ast.withitem) and node.optional_vars:
+            self._forget(node.optional_vars)
+        elif name := _bound_by(node):
+            self._given.setdefault(name, []).append(None)
         elif isinstance(node, ast.Delete):
             for target in node.targets:
                 if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
-                    self._change(target.value.id, Change(node.lineno, source(node)))
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGING:
+                    self._change(target.value.id, Change(node.lineno, source(node), self._blocks[node]))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CHANGING:
             self._method(node, node.func)
 
     def _assign(self, target: ast.expr, node: ast.Assign) -> None:
         if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
             key = target.slice.value if isinstance(target.slice, ast.Constant) else None
             named = key if isinstance(key, str) else None
-            self._change(target.value.id, Change(node.lineno, source(node), named, node.value))
+            self._change(target.value.id, Change(node.lineno, source(node), self._blocks[node], named, node.value))
             return
         if attribute := _dotted(target):
             self._given.setdefault(attribute, []).append(node.value)
             return
-        for name in ast.walk(target):
-            if isinstance(name, ast.Name):
-                self._given.setdefault(name.id, []).append(None)
+        if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Call):
+            if last_name(target.value.func) == "globals" and isinstance(target.slice, ast.Constant):
+                self._given.setdefault(str(target.slice.value), []).append(None)
+            return
+        self._forget(target)
+
+    def _forget(self, target: ast.expr) -> None:
+        """Nobody knows what these names are given."""
+        for part in ast.walk(target):
+            if name := _dotted(part):
+                self._given.setdefault(name, []).append(None)
 
     def _method(self, node: ast.Call, method: ast.Attribute) -> None:
         if not isinstance(method.value, ast.Name):
@@ -145,13 +158,24 @@ class Constants:
             else:
                 pairs.append((keyword.arg, keyword.value))
         if not plain:
-            self._change(name, Change(node.lineno, source(node)))
+            self._change(name, Change(node.lineno, source(node), self._blocks[node]))
             return
         for key_name, value in pairs:
-            self._change(name, Change(node.lineno, source(node), key_name, value))
+            self._change(name, Change(node.lineno, source(node), self._blocks[node], key_name, value))
 
     def _change(self, name: str, change: Change) -> None:
         self._changes.setdefault(name, []).append(change)
+
+
+def _bound_by(node: ast.AST) -> str:
+    """The name that a node gives to what only a run would tell."""
+    if isinstance(node, ast.alias):
+        return node.asname or node.name.partition(".")[0]
+    if isinstance(node, ast.arg):
+        return node.arg
+    if isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
+        return node.name or ""
+    return (node.rest or "") if isinstance(node, ast.MatchMapping) else ""
 
 
 def source(node: ast.AST) -> str:
@@ -169,7 +193,7 @@ def last_name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _dotted(node: ast.expr) -> str:
+def _dotted(node: ast.AST) -> str:
     """A name, or one of what a name holds: ``N``, ``Settings.N``."""
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         return f"{node.value.id}.{node.attr}"
