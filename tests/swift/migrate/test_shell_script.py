@@ -110,6 +110,9 @@ def test_what_a_loop_counts_is_not_guessed() -> None:
         # A shell in brackets keeps what it sets to itself.
         ("(cd x; L=2; echo hi);", 1),
         ("(\nL=2\n)", 1),
+        ("(cd x; (L=2; echo hi))", 1),
+        ("if (( L > 2 && L != 3 )); then echo $L; fi", 1),
+        ("while ((L<=0)); do echo hi; done", 1),
         ("(case $1 in a) L=2;; esac; L=3)", 1),
     ],
 )
@@ -127,6 +130,8 @@ def test_a_variable_has_the_value_that_it_was_given_last(text: str, value: int) 
         "let L=2",
         "((L*=2))",
         "(( L++ ))",
+        "(( --L ))",
+        "let K=3 L-=2",
         "for ((L=0; L<3; L++)); do :; done",
         "printf -v L 2",
         "unset L",

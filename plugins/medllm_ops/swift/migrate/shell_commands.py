@@ -16,7 +16,9 @@ _DECLARING = frozenset({"declare", "export", "local", "readonly", "typeset"})
 # Options of theirs that change nothing about a value.
 _PLAIN_OPTIONS = frozenset("-gprx")
 # Commands that set the variables that they name to what only a run would tell.
-_CHANGING = frozenset({"((", "for", "getopts", "let", "mapfile", "read", "readarray", "select", "unset"})
+_CHANGING = frozenset({"getopts", "mapfile", "read", "readarray", "unset"})
+# What a sum sets: B=2, B*=2, B++, --B; B==2 and B<=2 only ask.
+_RECKONED = re.compile(r"([A-Za-z_]\w*)(?:(?:[-+*/%&|^]|<<|>>)?=(?!=)|\+\+|--)|(?:\+\+|--)([A-Za-z_]\w*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,13 @@ def commands_of(words: Sequence[str]) -> list[Command]:
     commands: list[Command] = []
     before: list[str] = []
     inside: list[str] = []
-    reckons = False
+    reckons, brackets = False, 0
     for word in (part for each in words for part in _apart(each)):
+        brackets += (word == "(") - (word == ")")
+        if word == "))" and brackets > 1 and not reckons:
+            commands.append(Command(before, inside, ")"))
+            before, inside, brackets = [")", ")"], [], brackets - 2
+            continue
         reckons = (reckons or (word == "((" and inside in ([], ["for"]))) and word != "))"
         if reckons or word not in _SEPARATORS:
             inside.append(word)
@@ -83,7 +90,9 @@ def changed_by(words: Sequence[str]) -> list[str]:
         return []
     if _ELEMENT.match(words[0]):
         return _NAME.findall(words[0])[:1]
-    if words[0] in ("for", "select") and words[1:2] != ["(("]:
+    if words[0] in ("((", "let") or words[1:2] == ["(("]:
+        return [before or behind for before, behind in _RECKONED.findall("".join(words[1:]))]
+    if words[0] in ("for", "select"):
         return words[1:2]
     if words[0] in _CHANGING or words[0] in _DECLARING:
         return [name for word in words[1:] if not word.startswith("-") for name in _NAME.findall(word)]
