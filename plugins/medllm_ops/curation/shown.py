@@ -7,10 +7,10 @@ from typing import Final
 
 from medllm_ops.curation.clean.clean import clean_text
 from medllm_ops.curation.clean.settings import CleanSettings
-from medllm_ops.curation.scrub import ScrubSettings, mark, scrub_text
+from medllm_ops.curation.scrub import mark, scrub_text
+from medllm_ops.curation.scrub.settings import EVERYTHING
 from medllm_ops.curation.scrub.step import spans
 
-_EVERYTHING: Final = ScrubSettings(presidio=False)
 _CLEANING: Final = CleanSettings()
 
 
@@ -20,7 +20,7 @@ def shown(text: str) -> str:
     What is plain in it once it is cleaned is marked as well: a number behind ``Phone:</b>`` has its label before it.
     """
     cleaned = clean_text(text, True, _CLEANING, Counter())
-    values = {cleaned[span.start : span.end]: mark(span.kind) for span in spans(cleaned, _EVERYTHING)}
+    values = {cleaned[span.start : span.end]: mark(span.kind) for span in spans(cleaned, EVERYTHING)}
     for value in sorted(values, key=len, reverse=True):
         text = text.replace(value, values[value])
-    return scrub_text(text, _EVERYTHING)[0]
+    return scrub_text(text, EVERYTHING)[0]

@@ -287,6 +287,19 @@ def test_findings_show_a_reviewer_everything_but_the_value(row: Row) -> None:
         assert not any(value in str(one) for value in ("13800138000", "王小明", "0012345"))
 
 
+@pytest.mark.parametrize(
+    "chosen",
+    [ScrubSettings(kinds=("PHONE",)), ScrubSettings(keep=("a.b@example.com", "王小明"))],
+)
+def test_the_context_has_no_personal_data_that_the_settings_let_stay(row: Row, chosen: ScrubSettings) -> None:
+    text = "⟨PHONE⟩ 联系人：王小明，电话13800138000，邮箱 a.b@example.com，另电 13900139000"
+    outcome, findings = scrub_for_review(row(text), chosen)
+    assert outcome.row is not None
+    assert "王小明" in outcome.row["messages"][0]["content"]
+    assert [one.kind for one in findings] == ["PHONE"] * 2
+    assert findings[0].context == "⟨PHONE⟩ 联系人：⟨NAME⟩，电话⟨PHONE⟩，邮箱 ⟨EMAIL⟩，另电 ⟨PHONE⟩"
+
+
 def test_the_context_is_as_long_as_set(row: Row) -> None:
     _, findings = scrub_for_review(
         row("甲乙丙丁 13800138000 戊己庚辛。其余从略，其余从略。"), ScrubSettings(review_context=3)

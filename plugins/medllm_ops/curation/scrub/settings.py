@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from medllm_ops.curation.scrub.finding import KINDS, Kind
@@ -32,3 +34,7 @@ class ScrubSettings(BaseModel):
     review_context: int = Field(
         default=30, ge=0, le=200, description="Characters on each side of a mark that a reviewer sees, digits hidden."
     )
+
+
+EVERYTHING: Final = ScrubSettings(presidio=False)
+"""For texts that a person is shown, whatever the settings of the dataset say."""

@@ -11,12 +11,12 @@ from typing import Any
 from medllm_ops.curation.outcome import Outcome
 from medllm_ops.curation.scrub.chinese_address import chinese_addresses
 from medllm_ops.curation.scrub.chinese_names import chinese_names
-from medllm_ops.curation.scrub.finding import MARK, Kind, Recogniser, Span, mark, shape
+from medllm_ops.curation.scrub.finding import KINDS, MARK, Kind, Recogniser, Span, mark, shape
 from medllm_ops.curation.scrub.labelled import labelled_numbers
 from medllm_ops.curation.scrub.latin_names import latin_names
 from medllm_ops.curation.scrub.online import accounts, emails, ip_addresses, profiles
 from medllm_ops.curation.scrub.phone import phones
-from medllm_ops.curation.scrub.settings import ScrubSettings
+from medllm_ops.curation.scrub.settings import EVERYTHING, ScrubSettings
 from medllm_ops.curation.scrub.street_address import street_addresses
 from medllm_ops.curation.scrub.with_presidio import bank_and_social_security
 
@@ -46,9 +46,9 @@ _THREE_DIGITS = re.compile(r"\d\d\d")
 class Finding:
     """One replacement, for review: never the value itself.
 
-    ``context`` is the scrubbed text around the mark with every digit hidden; ``shape`` has a class for each character
-    of the value (``999-9999-9999``), so that a reviewer sees whether a dose was taken for a phone. ``field`` is where
-    it stood (``messages.0``, ``title``, ``rejected_response``).
+    ``context`` is the text around the mark, scrubbed of all kinds whatever the settings say, with every digit hidden;
+    ``shape`` has a class for each character of the value (``999-9999-9999``), so that a reviewer sees whether a dose
+    was taken for a phone. ``field`` is where it stood (``messages.0``, ``title``, ``rejected_response``).
     """
 
     id: str
@@ -136,7 +136,14 @@ def _with_marks(text: str, found: list[Span]) -> str:
 def _findings(
     id_: str, field: str, text: str, replaced: list[_Replaced | None], settings: ScrubSettings
 ) -> Iterator[Finding]:
-    for match, what in zip(MARK.finditer(text), replaced, strict=bool(replaced)):
+    if not replaced:
+        return
+    # What the settings let stay in the row is personal data all the same, and review is for other eyes.
+    if settings.keep or set(settings.kinds) != set(KINDS):
+        text, further = scrub_text(text, EVERYTHING)
+        own = iter(replaced)
+        replaced = [next(own) if one is None else None for one in further] or replaced
+    for match, what in zip(MARK.finditer(text), replaced, strict=True):
         if what is not None:
             start = max(0, match.start() - settings.review_context)
             context = _DIGIT.sub("#", text[start : match.end() + settings.review_context])
