@@ -14,8 +14,10 @@ PER_REASON: Final = 5
 EXCERPT: Final = 300
 """Characters of an excerpt."""
 
-# Personal data at the end of an excerpt are known by what stands after them.
+# Personal data at the end of an excerpt are known by what stands after them, and half of them at the end of what is
+# looked at by nothing: of a list of contacts, all that is looked at may come down to an excerpt, so that end goes.
 _LOOKED_AT: Final = 2 * EXCERPT
+_CUT_OFF: Final = EXCERPT // 2
 
 Key: TypeAlias = tuple[str, str]
 
@@ -70,4 +72,6 @@ class DroppedSamples:
 def excerpt(text: str) -> str:
     """The beginning of a text, with marks in place of personal data."""
     scrubbed = shown(text[:_LOOKED_AT])
+    if len(text) > _LOOKED_AT:
+        scrubbed = f"{scrubbed[:-_CUT_OFF]}…"
     return scrubbed if len(scrubbed) <= EXCERPT else f"{scrubbed[: EXCERPT - 1]}…"
