@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from curation import made
 from curation.write.writing import Known, chosen, dialogue, every, ledger, lines, removed, unique, write
 from medllm_ops.curation.write.tokens import Tokenizer, tokenizer_hash
@@ -74,3 +76,24 @@ def test_a_set_whose_validation_does_not_fit_is_left_out_and_told_why(
     assert counts["split", "talk"]["dropped"] == {"set without rows on both sides": 30 - len(longer)}
     assert counts["chunk", "talk"]["dropped"] == {"longer than max_tokens": len(longer)}
     assert len(removed(out)) == 30
+
+
+def test_no_piece_and_no_repeat_has_the_id_of_a_record(known: Known, tmp_path: Path, tokenizer_folder: Path) -> None:
+    taken = ["x@2", "x#1", "x#3", "x@3#2", "y@3"]
+    rows = [made.row(id_, number, "made") for number, id_ in enumerate(["x", "y", *taken])]
+    rows[0]["messages"][0]["content"] = made.text(999, "en", 600)
+    rows += unique(30, 5, sources=("made",))
+    settings = chosen(
+        chunk={"tokenizer": str(tokenizer_folder), "max_tokens": 1000},
+        sample={"draw": [f"made#{3 * len(rows)}"], "max_repeats": 3},
+    )
+    out = write(known(rows), tmp_path / "out", settings)
+    ids = [row["id"] for of_file in lines(out).values() for row in of_file]
+    assert len(ids) == len(set(ids))
+    assert {*taken} < {*ids}
+    texts = {id_: row["messages"][0]["content"] for id_, row in every(out).items()}
+    assert all(texts[id_] == rows[number]["messages"][0]["content"] for number, id_ in enumerate(taken, start=2))
+    assert {"x#2", "x#4", "x@3#1", "x@3#3", "y", "y@2", "y@4"} < {*ids}
+    assert texts["x#2"] == texts["x@3#1"]
+    records = read_json(out / "manifest.json")["sources"]["made"]["records"]
+    assert {side: np.load(out / "ids" / side / "made.npy").shape[1] for side in records} == records

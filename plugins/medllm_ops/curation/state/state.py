@@ -10,7 +10,8 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -254,6 +255,18 @@ def known_digests(folder: Path, ids: Iterable[str]) -> Mapping[str, frozenset[by
             ):
                 found[id_].add(digest)
     return {id_: frozenset(digests) for id_, digests in found.items()}
+
+
+@contextmanager
+def asking(folder: Path) -> Iterator[Callable[[str], bool]]:
+    """Tells of single ids whether they are those of records, gone ones left out; made for worker processes."""
+    with reading(folder) as database:
+
+        def is_record(id_: str) -> bool:
+            known = database and database.execute("SELECT 1 FROM rows WHERE id = ? AND step IS NOT ?", (id_, GONE))
+            return bool(known and known.fetchone())
+
+        yield is_record
 
 
 def _segments(database: sqlite3.Connection, folder: Path) -> dict[int, Path]:

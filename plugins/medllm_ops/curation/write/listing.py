@@ -30,6 +30,8 @@ _CODES: Final = ("source", "language", "licence")
 class Listing:
     """All rows that the state keeps, in its order, a number of each in each array."""
 
+    state: Path
+    """The folder of the state."""
     segments: list[Path]
     names: dict[str, list[str]]
     """What the codes of ``source``, ``language`` and ``licence`` stand for."""
@@ -83,6 +85,7 @@ def read_listing(state: CurationState, seed: int) -> Listing:
         arrays = parts.pop(name)
         columns[name] = np.concatenate(arrays) if arrays else np.empty(0, np.uint32)
     return Listing(
+        state.folder,
         segments,
         {name: list(values) for name, values in names.items()},
         columns,

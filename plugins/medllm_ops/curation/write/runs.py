@@ -8,7 +8,7 @@ worker processes; the result is the same for any parts, ranges and workers.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from medllm_ops.curation.state.state import asking
 from medllm_ops.curation.workers import Job
 from medllm_ops.curation.write.fit import Fitted, Room, Row, fit
 from medllm_ops.curation.write.listing import id_hashes
@@ -35,6 +36,8 @@ _FIT_ROWS: Final = 512
 _JOINED: Final = 512
 
 Line: TypeAlias = bytes | memoryview
+IsRecord: TypeAlias = Callable[[str], bool]
+"""Whether an id is that of a record."""
 
 
 @dataclass(slots=True)
@@ -83,7 +86,8 @@ def write_run(job: Job) -> dict[str, Any]:
     """Write the lines of some rows of a source, as they are exported, to the run ``out``.
 
     ``rows``: a file of arrays, a number of each row in each: ``segment``, ``begin``, ``cut``, ``hash``, ``val``, and
-    ``times``: how often the row is written. ``room`` and ``tokenizer``: how rows are made fit, if they are.
+    ``times``: how often the row is written. ``state``: the folder that knows all records. ``room`` and ``tokenizer``:
+    how rows are made fit, if they are.
 
     :return: ``lines`` of each side, the rows that were ``dropped`` (their place among the rows, reason, detail), how
         many dialogues were ``shortened``.
@@ -93,16 +97,17 @@ def write_run(job: Job) -> dict[str, Any]:
     room = Room(**job["room"]) if job["room"] else None
     tokenizer = load_tokenizer(Path(job["tokenizer"])) if room else None
     run = _Run()
-    for first, end in _spans(rows):
-        segment = Path(job["segments"][int(rows["segment"][first])])
-        part = slice(first, end)
-        lines = _read(segment / "rows" / f"{job['source']}.jsonl", rows["begin"][part], rows["cut"][part])
-        if room and tokenizer:
-            _add_fitted(run, lines, first, rows, room, tokenizer, job["seed"])
-        else:
-            run.add(lines, rows["hash"][part], rows["val"][part])
-            for place in np.flatnonzero(rows["times"][part] > 1).tolist():
-                _repeat(run, bytes(lines[place]), int(rows["times"][first + place]), job["seed"])
+    with asking(Path(job["state"])) as is_record:
+        for first, end in _spans(rows):
+            segment = Path(job["segments"][int(rows["segment"][first])])
+            part = slice(first, end)
+            lines = _read(segment / "rows" / f"{job['source']}.jsonl", rows["begin"][part], rows["cut"][part])
+            if room and tokenizer:
+                _add_fitted(run, lines, first, rows, room, tokenizer, job["seed"], is_record)
+            else:
+                run.add(lines, rows["hash"][part], rows["val"][part])
+                for place in np.flatnonzero(rows["times"][part] > 1).tolist():
+                    _repeat(run, bytes(lines[place]), int(rows["times"][first + place]), job["seed"], is_record)
     counts = run.write(Path(job["out"]))
     return {"lines": counts, "dropped": run.dropped, "shortened": run.shortened}
 
@@ -144,18 +149,31 @@ def _read_whole(file: FileIO, size: int) -> bytearray:
     return block
 
 
-def _repeat(run: _Run, line: bytes, times: int, seed: int) -> None:
+def _repeat(run: _Run, line: bytes, times: int, seed: int, is_record: IsRecord) -> None:
     """A row for training that is drawn several times comes again, each time under an id of its own."""
     # A quotation mark within an id has a backslash before it, so the first of these is the id's end.
     end = line.index(_MESSAGES)
-    again = range(2, times + 1)
-    id_ = orjson.loads(line[len(b'{"id":') : end + 1]).encode()
-    hashes = id_hashes([b"%b@%d" % (id_, number) for number in again], seed)
-    run.add([b"%b@%d%b" % (line[:end], number, line[end:]) for number in again], hashes, np.zeros(len(again), bool))
+    id_ = orjson.loads(line[len(b'{"id":') : end + 1])
+    marks = [name[len(id_) :].encode() for name in _numbered(f"{id_}@", 2, times - 1, is_record)]
+    hashes = id_hashes([id_.encode() + mark for mark in marks], seed)
+    run.add([line[:end] + mark + line[end:] for mark in marks], hashes, np.zeros(len(marks), bool))
+
+
+def _numbered(before: str, first: int, count: int, is_record: IsRecord) -> list[str]:
+    """So many ids that end in numbers, from the first one on; what is the id of a record is passed over."""
+    names = (name for number in itertools.count(first) if not is_record(name := f"{before}{number}"))
+    return list(itertools.islice(names, count))
 
 
 def _add_fitted(
-    run: _Run, views: list[Line], first: int, rows: dict[str, Any], room: Room, tokenizer: Tokenizer, seed: int
+    run: _Run,
+    views: list[Line],
+    first: int,
+    rows: dict[str, Any],
+    room: Room,
+    tokenizer: Tokenizer,
+    seed: int,
+    is_record: IsRecord,
 ) -> None:
     """Rows made fit. Most are short: they are looked at as bytes and written as they are."""
     times, lines = rows["times"], list(map(bytes, views))
@@ -163,7 +181,7 @@ def _add_fitted(
     whole = np.flatnonzero(short)
     run.add([lines[place] for place in whole.tolist()], rows["hash"][first + whole], rows["val"][first + whole])
     for place in whole[times[first + whole] > 1].tolist():
-        _repeat(run, lines[place], int(times[first + place]), seed)
+        _repeat(run, lines[place], int(times[first + place]), seed, is_record)
     long = np.flatnonzero(~short).tolist()
     for begin in range(0, len(long), _FIT_ROWS):
         batch = long[begin : begin + _FIT_ROWS]
@@ -174,7 +192,7 @@ def _add_fitted(
                 run.dropped.append((number, one.reason, one.detail))
                 continue
             run.shortened += one.shortened
-            written = [row for time in range(1, int(times[number]) + 1) for row in _again(one, time)]
+            written = list(_named(one, int(times[number]), is_record))
             hashes = id_hashes([row["id"].encode() for row in written], seed)
             run.add([to_json_line(row) for row in written], hashes, np.full(len(written), rows["val"][number]))
 
@@ -184,14 +202,13 @@ def _is_short(line: bytes, room: Room, tokenizer: Tokenizer) -> bool:
     return tokenizer.at_most(line.decode()) <= room.for_text(line.count(b'"role":'))
 
 
-def _again(fitted: Fitted, time: int) -> Iterator[Row]:
-    """The rows as they are written the first, second, … time: ``<id>@2#<k>``."""
-    for row in fitted.rows:
-        if time == 1:
-            yield row
-        else:
-            id_, mark, piece = row["id"].rpartition("#") if len(fitted.rows) > 1 else (row["id"], "", "")
-            yield {**row, "id": f"{id_}@{time}{mark}{piece}"}
+def _named(fitted: Fitted, times: int, is_record: IsRecord) -> Iterator[Row]:
+    """The rows as they are written the first, second, … time: ``<id>#<k>``, ``<id>@2#<k>``."""
+    cut = len(fitted.rows) > 1
+    id_ = fitted.rows[0]["id"].rpartition("#")[0] if cut else fitted.rows[0]["id"]
+    for again in (id_, *_numbered(f"{id_}@", 2, times - 1, is_record)):
+        names = _numbered(f"{again}#", 1, len(fitted.rows), is_record) if cut else [again]
+        yield from ({**row, "id": name} for row, name in zip(fitted.rows, names, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

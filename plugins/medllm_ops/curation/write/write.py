@@ -213,6 +213,7 @@ class _Writer:
         tokenizer = self.settings.chunk.tokenizer
         return {
             "source": source,
+            "state": str(self.listing.state.absolute()),
             "segments": [str(path.absolute()) for path in self.listing.segments],
             "rows": str(arrays),
             "out": str(out),
