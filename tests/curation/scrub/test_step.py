@@ -251,6 +251,51 @@ def test_a_count_of_something_is_no_telephone(scrubbed: Scrubbed, unit: str) -> 
     assert "⟨PHONE⟩" in scrubbed("Call 13800138000 in all cases.")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "全县新农合参保123456人，其中男60000人。",
+        "城镇职工医保（UEBMI）12345人",
+        "参保人员12345名",
+        "参保 12345 户（含低保）",
+        "病案123456册",
+        "Medicare 123456 enrollees",
+        "policy 123456 holders",
+    ],
+)
+def test_a_count_of_the_insured_is_no_number_of_theirs(scrubbed: Scrubbed, text: str) -> None:
+    assert scrubbed(text) == text
+
+
+@pytest.mark.parametrize("field", ["人流术后", "人员类别：职工", "名称：内科", "户口：本地", "次日出院"])
+def test_a_field_that_begins_like_a_count_is_none(scrubbed: Scrubbed, field: str) -> None:
+    assert scrubbed(f"住院号：1234567 {field}") == f"住院号：⟨RECORD⟩ {field}"
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        "13812345678/13912345678",
+        "+86 13812345678／+86 13912345678",
+        "138-1234-5678 / 139-1234-5678",
+        "010-65123456/65123457",
+        "010-65123456/13812345678/13912345678",
+    ],
+)
+def test_numbers_with_a_slash_between_them_are_telephone_numbers(scrubbed: Scrubbed, numbers: str) -> None:
+    assert scrubbed(f"王医生 {numbers}，周一至周五") == "王医生 ⟨PHONE⟩，周一至周五"
+
+
+@pytest.mark.parametrize("text", ["13812345678/12", "10.1016/13812345678/13912345678", "13812345678/13912345678 cells"])
+def test_a_ratio_is_no_telephone(scrubbed: Scrubbed, text: str) -> None:
+    assert scrubbed(text) == text
+
+
+@pytest.mark.parametrize("label", ["病案号（住院）：", "住院号(必填): ", "护照号（有效）："])
+def test_a_remark_may_stand_between_a_label_and_its_number(scrubbed: Scrubbed, label: str) -> None:
+    assert scrubbed(f"{label}12345678，男") in (f"{label}⟨RECORD⟩，男", f"{label}⟨ID⟩，男")
+
+
 def test_values_to_keep_stay(scrubbed: Scrubbed) -> None:
     text = "热线400-820-8820或13800138000"
     assert scrubbed(text, keep=("400-820-8820",)) == "热线400-820-8820或⟨PHONE⟩"

@@ -18,9 +18,9 @@ _CANDIDATE = re.compile(r"\d(?:[\dA-Za-z\-]|[ \u00a0](?=[\dA-Z])){3,}")
 _YEAR = re.compile(r"(?:19|20)\d\d(?:-(?:19|20)?\d\d)?(?:-[a-z]+)*(?: |$)")
 _END = r"(?![A-Za-z\d]|[.\-]\d)"
 # Between a label and its number: what is in brackets, "号码", "No.", a colon, an opening bracket.
+_REMARK = r"(?:\s{0,2}[(（][^()（）\d\n]{1,12}[)）])?"
 _TO = (
-    r"(?:\s{0,2}[(（][^()（）\d\n]{1,12}[)）])?"
-    r"(?:\s{0,2}(?:号码|编号|号|號碼|號|码|#|№|(?:No\.?|numbers?|num\.?|ID)(?![A-Za-z]))){0,2}"
+    rf"{_REMARK}(?:\s{{0,2}}(?:号码|编号|号|號碼|號|码|#|№|(?:No\.?|numbers?|num\.?|ID)(?![A-Za-z]))){{0,2}}{_REMARK}"
     r"[\"”']?\s{0,2}(?:[:：=＝|｜]|(?:is|was)(?![A-Za-z])|是|为)?\s{0,3}[(（【\[“\"']?\s?(?:No\.?|#)?\s?$"
 )
 

@@ -29,6 +29,9 @@ _LANDLINE = re.compile(
     rf"){_EXTENSION}{_NOT_AFTER}",
     re.IGNORECASE,
 )
+# Between numbers a slash is none of a ratio or a date; what stands behind the first one may lack its area code.
+_ONE = rf"(?:{_CHINA}?1[3-9]\d{_GAP}\d{{4}}{_GAP}\d{{4}}|0{_AREA}[\-－][2-8]\d{{6,7}})"
+_SEVERAL = re.compile(rf"{_NOT_BEFORE}{_ONE}(?:\s?[/／]\s?(?:{_ONE}|[2-8]\d{{6,7}}))+{_NOT_AFTER}")
 _SERVICE = re.compile(rf"{_NOT_BEFORE}(?:[48]00[-－]\d{{3}}[-－]?\d{{4}}|[48]00[-－]\d{{4}}[-－]\d{{3}}){_NOT_AFTER}")
 _AMERICAN = re.compile(
     rf"{_NOT_BEFORE}(?:(?:\+?1[ .\-])?[(（][2-9]\d{{2}}[)）][ \-]?[1-9]\d{{2}}[ .\-]\d{{4}}|"
@@ -105,6 +108,7 @@ def _labelled(text: str, place: int) -> Iterator[Span]:
 
 def _unlabelled(text: str, start: int, end: int) -> Iterator[Span]:
     for rule, pattern in (
+        ("phone.several", _SEVERAL),
         ("phone.mobile", _MOBILE),
         ("phone.landline", _LANDLINE),
         ("phone.service", _SERVICE),

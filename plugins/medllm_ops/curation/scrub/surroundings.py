@@ -30,9 +30,12 @@ _UNIT = re.compile(
     r"[ \u00a0\u2009\u202f]?(?:(?:[mμµnpk]g|[mμµd]l|[mμµn]?mol|mmHg|IU|cfu|pfu|k?Da|k?Hz|k?cal|kJ|mm\d|rpm|cpm|"
     r"USD|RMB|CNY|(?-i:[gmlhsLU]|[cmkn]m|[kM]?bp?|min|cop(?:ies)?|cells?|reads?|counts?|units?|rows?|records?|patients?|people|"
     r"persons?|cases?|participants?|women|men|children|subjects?|individuals?|bases|samples?|births?|deaths?|dollars?|"
-    r"yuan|years?|days?|months?|hours?))(?![A-Za-z0-9])|"
+    r"yuan|years?|days?|months?|hours?|enrollees|beneficiaries|holders|claims|residents|"
+    r"employees))(?![A-Za-z0-9])|"
     r"[%％‰℃°^]|[×*]\s?\d|/\s?(?:[mμµ]?l|kg|mm|d|h|HP|HPF)(?![A-Za-z])|"
-    r"毫克|微克|千克|公斤|毫升|拷贝|单位|万|亿|例|人次|元|碱基|份|个(?!人))",
+    r"毫克|微克|千克|公斤|毫升|拷贝|单位|万|亿|例|人次|元|碱基|份|个(?!人)|"
+    # Other words begin with these: 人员类别, 人流术后, 名称, 户口, 次日.
+    r"[人名户次册](?=[\s，。、；：,.;:()（）]|$|患者|病人|居民|职工))",
     re.IGNORECASE,
 )
 
