@@ -155,7 +155,10 @@ def spans(text: str, settings: ScrubSettings) -> list[Span]:
     if not text:
         return []
     kinds = settings.kinds
-    taken = [match.span() for match in MARK.finditer(text)] if "⟨" in text else []
+    # One byte a character: a directory has thousands of findings, too many to compare each with all others.
+    taken = bytearray(len(text))
+    for match in MARK.finditer(text) if "⟨" in text else ():
+        taken[match.start() : match.end()] = b"\1" * len(match[0])
     chosen: list[Span] = []
     passed_over: tuple[Recogniser, ...] = ()
     if _DIGIT.search(text) is None:
@@ -169,11 +172,11 @@ def spans(text: str, settings: ScrubSettings) -> list[Span]:
             continue
         # The longer one of a recogniser's own findings: a labelled address has the street in it.
         for span in sorted(recogniser(text), key=lambda one: one.start - one.end):
-            if span.kind not in kinds or any(span.start < end and start < span.end for start, end in taken):
+            if span.kind not in kinds or 1 in taken[span.start : span.end]:
                 continue
             if settings.keep and text[span.start : span.end] in settings.keep:
                 continue
             chosen.append(span)
-            taken.append((span.start, span.end))
+            taken[span.start : span.end] = b"\1" * (span.end - span.start)
     chosen.sort(key=lambda span: span.start)
     return chosen
