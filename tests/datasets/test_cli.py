@@ -15,6 +15,7 @@ from medllm_ops.corpus.storage import open_storage
 from medllm_ops.datasets.cli import dataset_app
 from medllm_ops.datasets.store import versions
 from medllm_ops.errors import MedllmError
+from medllm_ops.files import write_json
 
 pytestmark = pytest.mark.usefixtures("own_home")
 
@@ -50,6 +51,12 @@ def test_list_and_show() -> None:
     assert "toy" in shown
     row = orjson.loads(told("show", "med", "--json"))
     assert (row["dataset"], row["sources"]["toy"]["train"]) == ("med@2", 2)
+
+
+def test_show_says_nothing_of_a_hash_that_a_folder_of_curate_does_not_have(tmp_path: Path) -> None:
+    (tmp_path / "curated").mkdir()
+    write_json(tmp_path / "curated" / "manifest.json", {"sources": {}})
+    assert told("show", str(tmp_path / "curated")).splitlines()[-1] == f"in {tmp_path / 'curated'}"
 
 
 def test_list_of_nothing() -> None:

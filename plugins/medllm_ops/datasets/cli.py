@@ -104,7 +104,9 @@ def show(dataset: Which, as_json: AsJson = False) -> None:
             console.print(f"  a refresh of {name} went on: it is there as of version {taken}")
     for item in manifest.get("evalsets", []):
         console.print(f"evaluation set {item['name']}: {item['items']:,} items", soft_wrap=True)
-    console.print(f"content {manifest.get('content', '')}, in {found.directory}", soft_wrap=True)
+    # What `curate` made has a hash of each file, and none of all.
+    content = f"content {manifest['content']}, in" if "content" in manifest else "in"
+    console.print(f"{content} {found.directory}", soft_wrap=True)
 
 
 def _tell(dataset: store.Dataset) -> None:
