@@ -109,9 +109,9 @@ def test_md5_sidecars(tmp_path: Path) -> None:
             check_md5_sidecar(path)
 
 
-def zipped(tmp_path: Path, members: dict[str, bytes]) -> Path:
+def zipped(tmp_path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
     path = tmp_path / "raw.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", method) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
     return path
@@ -163,6 +163,17 @@ def test_damaged_and_encrypted_members_cost_only_themselves(tmp_path: Path) -> N
         "encrypted file in archive",
         "",
     ]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED])
+def test_damage_in_any_packing_costs_only_its_member(tmp_path: Path, method: int) -> None:
+    path = zipped(tmp_path, {"a.json": CONTENT[:1000], "b.json": b"2"}, method)
+    data = bytearray(path.read_bytes())
+    for place in range(zipfile.sizeFileHeader + 6, zipfile.sizeFileHeader + 24):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+        one, two = zip_members(path, ".json")
+        assert one.refusal == "damaged file in archive" or one.data == CONTENT[:1000]
+        assert two.data == b"2"
 
 
 def test_a_zip_without_its_central_directory_cannot_be_read(tmp_path: Path) -> None:

@@ -29,7 +29,9 @@ def table(*rows: tuple[str, ...]) -> str:
     return "<w:tbl>" + "".join(f"<w:tr>{row}</w:tr>" for row in cells) + "</w:tbl>"
 
 
-def docx(body: str, namespace: str = W, bom: str = "", **parts: str | bytes) -> bytes:
+def docx(
+    body: str, namespace: str = W, bom: str = "", method: int = zipfile.ZIP_DEFLATED, **parts: str | bytes
+) -> bytes:
     document = f'{bom}<w:document xmlns:w="{namespace}" xmlns:r="{R}"><w:body>{body}</w:body></w:document>'
     styles = "".join(
         f'<w:style w:type="paragraph" w:styleId="{key}"><w:name w:val="{name}"/></w:style>'
@@ -47,7 +49,7 @@ def docx(body: str, namespace: str = W, bom: str = "", **parts: str | bytes) -> 
         **parts,
     }
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(packed, "w", method) as archive:
         for name, text in content.items():
             archive.writestr(name, text)
     return packed.getvalue()
@@ -135,6 +137,7 @@ def test_files_without_text(tmp_path: Path) -> None:
     assert found.reason == "no text in file"
 
 
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 BOMB = '<!DOCTYPE d [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;">]>'
 
 
@@ -169,6 +172,8 @@ def test_parts_that_unpack_to_too_much_are_refused(tmp_path: Path, monkeypatch: 
     [
         (b"PK no zip", "not a docx \\(no zip archive\\)"),
         (docx(p("x"))[:-30], "not a docx \\(no zip archive\\)"),
+        (OLE + bytes(1 << 20) + "EncryptedPackage".encode("utf-16-le"), "protected by a password; save it without"),
+        (OLE + bytes(512) + "WordDocument".encode("utf-16-le"), "an old .doc; save it as .docx"),
         (docx("<w:p>"), "not a whole docx \\(ExpatError"),
         (docx("<w:p>" * 5000 + "</w:p>" * 5000), "not a whole docx \\(RecursionError"),
     ],
@@ -176,6 +181,18 @@ def test_parts_that_unpack_to_too_much_are_refused(tmp_path: Path, monkeypatch: 
 def test_what_is_no_docx_is_refused_in_words(tmp_path: Path, data: bytes, reason: str) -> None:
     with pytest.raises(UnreadableFileError, match=reason):
         read(tmp_path, data)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_DEFLATED])
+def test_damage_in_any_part_and_packing_ends_in_words(tmp_path: Path, method: int) -> None:
+    core = "<a>" + "".join(f"<b>{number * 7919 % 9973}</b>" for number in range(40_000)) + "</a>"
+    data = docx(p("x"), method=method, **{"docProps/core.xml": core})
+    part = data.index(b"docProps/core.xml")
+    for place in (20, 25, 30_000):
+        damaged = bytearray(data)
+        damaged[part + place : part + place + 8] = b"\xff" * 8
+        with contextlib.suppress(UnreadableFileError):
+            assert read(tmp_path, bytes(damaged))
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -228,7 +229,7 @@ def _damage(path: Path) -> str:
             studies = sum(name.endswith(".json") for name in archive.namelist())
             log.info("the zip of ClinicalTrials.gov names %d studies; reading them all once", studies)
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
         return f"is not whole ({error})"
     if damaged:
         return f"is damaged at {damaged}"

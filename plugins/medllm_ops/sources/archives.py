@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import re
 import zipfile
 import zlib
@@ -25,7 +26,12 @@ MAX_MEMBER_BYTES = 128 << 20
 MAX_MEMBER_RATIO = 200
 """A zip member of more than a block that was packed more than so many times is refused; JSON packs 5 to 20 times."""
 
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, ValueError)
+"""What :mod:`zipfile` lets through when an archive or one of its members is damaged."""
+
 GZIP_MAGIC = b"\x1f\x8b"
+ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
+OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _GZIP_WINDOW = 31
 # isal's type stub calls its exception class an instance.
 _DECODER_ERROR = cast("type[Exception]", isal_zlib.error)
@@ -170,7 +176,7 @@ def zip_members(path: Path, suffix: str) -> Iterator[Member]:
     with open_raw(path) as file:
         try:
             archive = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        except ZIP_ERRORS as error:
             raise UnreadableFileError(path, f"not a whole zip file ({error}); fetch it again") from error
         with archive:
             for info in archive.infolist():
@@ -195,7 +201,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, suffix: str) -> Mem
     try:
         # zipfile never unpacks more than the size that was checked above.
         return Member(name, archive.read(info))
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError) as error:
+    except ZIP_ERRORS as error:
         return Member(name, refusal="damaged file in archive", detail=str(error))
 
 

@@ -16,7 +16,7 @@ from lxml.html import HtmlElement
 from medllm_ops.errors import UnreadableFileError
 from medllm_ops.fetch import dataset
 from medllm_ops.records import Document, Reject
-from medllm_ops.sources.archives import open_raw
+from medllm_ops.sources.archives import ZIP_ERRORS, open_raw
 from medllm_ops.sources.base import Parsed, Source
 from medllm_ops.sources.dialogues import content_id, language_of
 from medllm_ops.sources.docx_safety import check_parts
@@ -84,7 +84,7 @@ def _core_title(file: IO[bytes]) -> str:
     with zipfile.ZipFile(file) as archive:
         try:
             core = archive.read("docProps/core.xml")
-        except (KeyError, zipfile.BadZipFile):
+        except (KeyError, *ZIP_ERRORS):
             return ""
     try:
         root = etree.fromstring(core, etree.XMLParser(resolve_entities=False, no_network=True))
