@@ -206,6 +206,16 @@ def test_wrong_types_cost_one_study(tmp_path: Path, broken: Any, reason: str, de
     assert detail in reject.detail
 
 
+def test_a_study_nested_deeper_than_orjson_writes_is_a_reject(tmp_path: Path) -> None:
+    path = tmp_path / "studies.json"
+    deep = b"[" * 300 + b"]" * 300
+    empty = orjson.dumps(study(2, descriptionModule=None))
+    path.write_bytes(b"[" + orjson.dumps(study(1)) + b"," + empty[:-1] + b',"hasResults":' + deep + b"}]")
+    found = list(parse(path))
+    assert reasons(found) == ["no description"]
+    assert [item.id for item in found] == ["clinicaltrials:NCT00000001", "clinicaltrials:NCT00000002"]
+
+
 def test_a_zip_gives_its_safe_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 1_000_000)
     good = orjson.dumps(study(1))

@@ -130,6 +130,21 @@ def test_a_cell_that_is_not_in_the_encoding(tmp_path: Path) -> None:
     assert rejects_of(found) == [("line 5", "not UTF-8")]
 
 
+def test_a_damaged_byte_in_the_header_costs_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"instruction,output,\xffept\nq1,a1,x\nq2,,x\nq3,a3,x\n")
+    records = list(alpaca.SOURCE.parse(path))
+    assert [getattr(record, "reason", "") for record in records] == ["", "empty turn", ""]
+    assert '"?ept":"x"' in getattr(records[1], "excerpt", "")
+
+
+def test_line_ends_of_cr_alone_are_named(tmp_path: Path) -> None:
+    rows = "".join(f"q{number},a{number}\r" for number in range(200_000))
+    for data in ("instruction,output\ra,b\r", f"instruction,output\r{rows}"):
+        with pytest.raises(UnreadableFileError, match="its lines end in CR alone; save it with LF or CR LF"):
+            read(tmp_path, data)
+
+
 def test_a_broken_header_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFileError, match="no CSV header"):
         read(tmp_path, '"instruction"x,output\na,b\n')

@@ -1,3 +1,4 @@
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +90,35 @@ def test_one_damaged_line_does_not_change_the_encoding_of_the_others(tmp_path: P
 def test_utf_16_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFileError, match="UTF-16; save it as UTF-8"):
         read(tmp_path, b"".join(LINES).decode().encode("utf-16"))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (gzip.compress(b"".join(LINES)), "a gzip file; unpack it first"),
+        (b"PK\x03\x04\x14\0", "a zip or Office file"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", "a file of an old Office"),
+        (b"PAR1\x15\x04", "a Parquet file; write its rows as JSON lines"),
+    ],
+)
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
+def test_what_is_no_text_is_refused_in_words(tmp_path: Path, name: str, data: bytes, reason: str) -> None:
+    with pytest.raises(UnreadableFileError, match=reason):
+        read(tmp_path, data, name)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.json"])
+def test_files_joined_with_their_byte_order_marks(tmp_path: Path, name: str, encoding: str) -> None:
+    lines = [line.decode() for line in LINES[:2]]
+    text = "\ufeff" + "\ufeff".join(lines)
+    if name == "rows.csv":
+        text = "\ufeffinstruction,output\nq,a\n\ufeffq,a\n"
+    elif name == "rows.json":
+        text = "\ufeff".join(orjson.dumps(row, option=orjson.OPT_INDENT_2).decode() for row in ROWS[:2])
+    found = read(tmp_path, text.encode(encoding), name)
+    assert reasons(found) == []
+    assert rows_of(found) == ([{"instruction": "q", "output": "a"}] * 2 if name == "rows.csv" else ROWS[:2])
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -196,6 +226,14 @@ def test_nesting_without_end_is_a_reject(tmp_path: Path) -> None:
     found = read(tmp_path, b"[" + b",".join([*LINES[:2], deep, LINES[2]]) + b"]", "rows.json")
     assert rows_of(found) == ROWS[:3]
     assert reasons(found) == ["not JSON"]
+
+
+def test_a_row_nested_deeper_than_orjson_writes_is_a_reject(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"instruction": "", "output": "", "meta": ' + "[" * 300 + "]" * 300 + "}\n", encoding="utf-8")
+    (found,) = alpaca.SOURCE.parse(path)
+    assert isinstance(found, Reject)
+    assert (found.reason, found.excerpt[:40]) == ("empty turn", '{"instruction":"","output":"","meta":[[[')
 
 
 def test_rejects_can_be_written_as_utf_8(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
+import time
+
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from medllm_ops.sources.text import (
+    as_json,
     excerpt,
     tidy_line,
     tidy_lines,
@@ -46,11 +50,19 @@ def test_tidying_is_done_after_once_and_can_always_be_written(text: str) -> None
         ("Free at our site. Contact: a.b-c+d@uni.example.org. End", "Free at our site. End"),
         ("E-mail: x@y.de", ""),
         ("mailto:x@y.museum, thanks", "thanks"),
+        ("x@a.b.c.example.com; end", "end"),
         ("Ag@Au.Then we saw Fe3O4@SiO2 at 5@6.", "Ag@Au.Then we saw Fe3O4@SiO2 at 5@6."),
     ],
 )
 def test_mail_addresses(text: str, rest: str) -> None:
     assert without_mail_addresses(text) == rest
+
+
+@pytest.mark.parametrize("text", ["{} a@b.org", "{}@", "a@{}", "a@{}.", "a@" + "b." * 2_000 + "{}"])
+def test_a_long_sequence_beside_an_address_takes_no_square_of_its_length(text: str) -> None:
+    begin = time.process_time()
+    without_mail_addresses(text.format("ACGT" * 20_000))
+    assert time.process_time() - begin < 2
 
 
 @pytest.mark.parametrize(
@@ -102,6 +114,12 @@ def test_telephone_numbers(text: str, rest: str) -> None:
 )
 def test_copyright_statements(text: str, rest: str) -> None:
     assert without_copyright(text) == rest
+
+
+def test_json_of_any_depth() -> None:
+    value = orjson.loads(b'{"a":' * 1000 + b"[1]" + b"}" * 1000)
+    assert as_json(value) == b'{"a":' * 100 + '"…"'.encode() + b"}" * 100
+    assert as_json({"a": [1, {"b": None}]}) == b'{"a":[1,{"b":null}]}'
 
 
 def test_excerpts_are_short_and_readable() -> None:

@@ -12,17 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from medllm_ops.errors import UnreadableFileError
 from medllm_ops.fetch.clinicaltrials import Settings, fetch
 from medllm_ops.records import Document, Reject
-from medllm_ops.sources.archives import RawFile, check_md5_sidecar, open_raw, zip_members
+from medllm_ops.sources.archives import ZIP_MAGIC, RawFile, check_md5_sidecar, open_raw, zip_members
 from medllm_ops.sources.base import Parsed, Source
 from medllm_ops.sources.study_fields import Fields, WrongTypeError
 from medllm_ops.sources.study_pages import CUT_OFF, Broken, Found, NotStudiesError, Study, read_studies
 from medllm_ops.sources.study_text import has_description, study_text
-from medllm_ops.sources.text import excerpt
+from medllm_ops.sources.text import as_json, excerpt
 
 MAX_FILE_BYTES = 128 << 20
 """A larger JSON file is refused: a page of 1,000 studies has some 17 MB. Reading takes about eight times the file."""
@@ -34,7 +32,6 @@ MALFORMED = "malformed study"
 NO_DESCRIPTION = "no description"
 NO_NCT_NUMBER = "no NCT number"
 
-_ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 _NCT_ID = re.compile(r"NCT\d{8}")
 
 
@@ -46,7 +43,7 @@ def parse(path: Path) -> Iterator[Parsed]:
     """
     check_md5_sidecar(path)
     with open_raw(path) as file:
-        is_zip = file.read(4) in _ZIP_MAGIC
+        is_zip = file.read(4) in ZIP_MAGIC
     if is_zip or path.suffix.lower() == ".zip":
         yield from _parse_zip(path)
         return
@@ -113,9 +110,9 @@ def _document(value: Any) -> Document | Broken:
         protocol = Fields(value, "study").section("protocolSection")
         nct_id = protocol.section("identificationModule").line("nctId")
         if not _NCT_ID.fullmatch(nct_id):
-            return Broken(NO_NCT_NUMBER, orjson.dumps(value), f"nctId is {nct_id[:40]!r}")
+            return Broken(NO_NCT_NUMBER, as_json(value), f"nctId is {nct_id[:40]!r}")
         if not has_description(protocol):
-            return Broken(NO_DESCRIPTION, orjson.dumps(value))
+            return Broken(NO_DESCRIPTION, as_json(value))
         title, text = study_text(protocol)
         return Document(
             id=f"clinicaltrials:{nct_id}",
@@ -128,7 +125,7 @@ def _document(value: Any) -> Document | Broken:
             version=_version(protocol),
         )
     except WrongTypeError as error:
-        return Broken(MALFORMED, orjson.dumps(value), str(error))
+        return Broken(MALFORMED, as_json(value), str(error))
 
 
 def _version(protocol: Fields) -> int:

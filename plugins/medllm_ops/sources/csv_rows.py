@@ -13,8 +13,8 @@ from typing import IO, Any
 import orjson
 
 from medllm_ops.errors import UnreadableFileError
-from medllm_ops.records import Reject
-from medllm_ops.sources.raw_text import Encoding, has_undecoded_bytes, limited_lines
+from medllm_ops.records import Reject, writable
+from medllm_ops.sources.raw_text import Encoding, has_undecoded_bytes, limited_lines, text_of
 from medllm_ops.sources.row import ROW_LIMIT, Row, RowError
 
 # Columns that hold lists in the JSON form of the same formats; in CSV they are written as JSON.
@@ -57,7 +57,7 @@ class _Lines(Iterator[str]):
 
     def _read(self) -> _Line:
         number, start, line, too_long = next(self._source)
-        return _Line(number, start, line.decode(self._encoding, "surrogateescape"), too_long)
+        return _Line(number, start, text_of(line, self._encoding, "surrogateescape"), too_long)
 
     def begin_record(self) -> None:
         self.taken = []
@@ -126,13 +126,13 @@ def read_csv(path: Path, file: IO[bytes], encoding: Encoding) -> Iterator[Row | 
     next: lines that the broken record had swallowed are rows again when they have as many cells as the header,
     and otherwise belong to the same reject, whose detail names the lines. What stood before is never touched.
 
-    :raises UnreadableFileError: if the first line is no CSV header.
+    :raises UnreadableFileError: if the first line is no CSV header, or its line ends are CR alone.
     """
     # The default of 128 KB is less than our own limit; a field is at most as long as its row.
     csv.field_size_limit(ROW_LIMIT)
     lines = _Lines(file, encoding)
     reader = csv.reader(lines, strict=True)
-    header = _read_header(path, reader)
+    header = _read_header(path, reader, lines)
     failure: _Failure | None = None
     while True:
         lines.begin_record()
@@ -180,15 +180,17 @@ def _has_odd_quotes(lines: list[_Line]) -> bool:
     return sum(line.text.count('"') for line in lines) % 2 == 1
 
 
-def _read_header(path: Path, reader: Iterator[list[str]]) -> list[str]:
+def _read_header(path: Path, reader: Iterator[list[str]], lines: _Lines) -> list[str]:
     header: list[str] = []
     try:
         while not any(header):
-            header = [name.strip() for name in next(reader)]
+            header = [writable(name.strip()) for name in next(reader)]
     except StopIteration:
         return []
     except (csv.Error, _TooLargeError) as error:
-        raise UnreadableFileError(path, "the first line is no CSV header") from error
+        first = lines.taken[-1].text.rstrip("\r\n")
+        reason = "its lines end in CR alone; save it with LF or CR LF" if "\r" in first else "no CSV header"
+        raise UnreadableFileError(path, reason) from error
     return header
 
 

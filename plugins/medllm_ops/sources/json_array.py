@@ -17,7 +17,7 @@ from medllm_ops.sources.raw_text import Encoding, has_undecoded_bytes
 from medllm_ops.sources.row import ROW_LIMIT, Row, RowError
 
 _BLOCK = 4 << 20
-_BETWEEN = re.compile(r"[\s,]*")
+_BETWEEN = re.compile(r"[\s,\ufeff]*")
 # Turns of a dialogue are objects in a row: no row begins with their keys.
 _TURN_KEYS = ("role", "content", "from", "value", "human", "assistant")
 _ANY_ROW = re.compile(r'\{\s*"(?!(?:' + "|".join(_TURN_KEYS) + r')")[^"\\]{1,100}"\s*:')

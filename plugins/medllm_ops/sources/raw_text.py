@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Literal, TypeAlias
 
 from medllm_ops.errors import UnreadableFileError
+from medllm_ops.sources.archives import GZIP_MAGIC, OLE_MAGIC, ZIP_MAGIC
 
 Encoding: TypeAlias = Literal["utf-8", "gb18030"]
 
@@ -16,7 +17,16 @@ _BLOCK = 1 << 20
 _ENOUGH_RUNS = 2_000
 _HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
 _UNDECODED = re.compile("[\udc80-\udcff]")
-_UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_REFUSED = {
+    codecs.BOM_UTF16_LE: "text in UTF-16; save it as UTF-8",
+    codecs.BOM_UTF16_BE: "text in UTF-16; save it as UTF-8",
+    GZIP_MAGIC: "a gzip file; unpack it first",
+    **dict.fromkeys(ZIP_MAGIC, "a zip or Office file; unpack it, or save its table as CSV in UTF-8"),
+    OLE_MAGIC: "a file of an old Office or a protected one; save its table as CSV in UTF-8",
+    # Its own four bytes, and the first of whatever follows them.
+    b"PAR1\x15": "a Parquet file; write its rows as JSON lines",
+}
+"""Why a file that begins so is refused."""
 
 
 def find_encoding(file: IO[bytes], path: Path) -> Encoding:
@@ -26,12 +36,15 @@ def find_encoding(file: IO[bytes], path: Path) -> Encoding:
     majority of runs decides for the file: one damaged byte must not turn every other row into another script. GBK
     and GB2312 need no trial of their own, because GB18030 decodes each of their characters to the same one.
 
-    :raises UnreadableFileError: for UTF-16, which would have to be cut into lines in another way.
+    :raises UnreadableFileError: for UTF-16, which would have to be cut into lines in another way, and for what is no
+        text by its first bytes (gzip, zip, Office, Parquet).
     """
-    start = file.read(len(codecs.BOM_UTF8))
-    if start.startswith(_UTF_16_MARKS):
-        raise UnreadableFileError(path, "text in UTF-16; save it as UTF-8")
-    if start == codecs.BOM_UTF8:
+    start = file.read(max(map(len, _REFUSED)))
+    for magic, reason in _REFUSED.items():
+        if start.startswith(magic):
+            raise UnreadableFileError(path, reason)
+    if start.startswith(codecs.BOM_UTF8):
+        file.seek(len(codecs.BOM_UTF8))
         return "utf-8"
     file.seek(0)
     valid = invalid = 0
@@ -53,6 +66,11 @@ def _is_utf_8(run: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def text_of(line: bytes, encoding: Encoding, errors: str = "strict") -> str:
+    """The text of a line, without the byte order mark that files joined end to end leave within."""
+    return line.decode(encoding, errors).removeprefix("\ufeff")
 
 
 def limited_lines(file: IO[bytes], limit: int, first: int = 1) -> Iterator[tuple[int, int, bytes, bool]]:

@@ -17,8 +17,9 @@ from medllm_ops.sources.archives import open_raw
 from medllm_ops.sources.base import Parsed, Source, Stage
 from medllm_ops.sources.csv_rows import read_csv
 from medllm_ops.sources.json_array import read_json_array, row_start
-from medllm_ops.sources.raw_text import Encoding, find_encoding, limited_lines
+from medllm_ops.sources.raw_text import Encoding, find_encoding, limited_lines, text_of
 from medllm_ops.sources.row import ROW_LIMIT, Row, RowError
+from medllm_ops.sources.text import as_json
 
 FILE_PATTERNS = ("*.jsonl", "*.json", "*.txt", "*.csv")
 
@@ -33,7 +34,7 @@ def read_rows(path: Path) -> Iterator[Row | Reject]:
     name says. Text is UTF-8 or GB18030 (see :func:`~medllm_ops.sources.raw_text.find_encoding`). Positions are
     ``line N`` (where the row begins) in lines and CSV, ``row N`` in an array, both from 1.
 
-    :raises UnreadableFileError: if the file cannot be opened, is UTF-16, or is CSV without a header.
+    :raises UnreadableFileError: if the file cannot be opened, is UTF-16 or no text, or is CSV without a header.
     """
     with open_raw(path) as file:
         encoding = find_encoding(file, path)
@@ -112,7 +113,7 @@ def _rows_of(line: bytes, encoding: Encoding, first_keys: Counter[str]) -> list[
 
 def _parse_line(line: bytes, encoding: Encoding) -> RowData | RowError:
     try:
-        text = line.decode(encoding)
+        text = text_of(line, encoding)
     except UnicodeDecodeError as error:
         return RowError("file cut off" if error.end == len(line) else "not UTF-8", str(error))
     try:
@@ -134,8 +135,7 @@ def parse_rows(path: Path, convert: Convert, identify: Callable[[RowData], str |
         try:
             record = convert(row.data)
         except RowError as error:
-            excerpt = orjson.dumps(row.data).decode()[:EXCERPT_CHARACTERS]
-            yield error.reject(path, row.position, excerpt, identify(row.data))
+            yield error.reject(path, row.position, as_json(row.data).decode(), identify(row.data))
         else:
             yield record
 

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
+
+import orjson
 
 # Unicode 15, "Default_Ignorable_Code_Point" without the variation selectors, the controls C0 and C1 (white space
 # among them is gone before this table is used), the bidirectional controls, and lone surrogates, which are not text.
@@ -22,10 +25,14 @@ _INVISIBLE: tuple[Iterable[int], ...] = (
 )
 _REMOVE = dict.fromkeys(code for codes in _INVISIBLE for code in codes)
 
-# The last label in lower case: "Fe3O4@SiO2.Significance" is chemistry.
+# orjson reads 1,024 levels and writes 254.
+_DEEPEST = 100
+
+# The last label in lower case: "Fe3O4@SiO2.Significance" is chemistry. Lengths are bounded as those of real addresses
+# are: a sequence of bases beside an address would cost the square of its length.
 _MAIL_ADDRESS = re.compile(
     r"(?:\b(?:[Cc]ontacts?|CONTACTS?|[Ee]-?mail|[Cc]orrespondence)\s*:?\s*)?"
-    r"(?:mailto:)?[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[a-z]{2,24}\b[;,.]?"
+    r"(?:mailto:)?[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){0,8}\.[a-z]{2,24}\b[;,.]?"
 )
 _TELEPHONE_MARKS = ("hone", "Tel", "tel.", "tel:", "Fax", "fax")
 # A colon, a plus sign or an abbreviation makes digits a number to call: years follow "by telephone", too.
@@ -77,6 +84,19 @@ def excerpt(raw: bytes | str, characters: int = 200) -> str:
     head = raw[: characters * 4]
     text = head if isinstance(head, str) else head.decode("utf-8", "replace")
     return tidy_line(text)[:characters]
+
+
+def as_json(value: Any) -> bytes:
+    """The value, as orjson read it, as JSON for a reject; ``"…"`` stands for what is nested too deeply to show."""
+    return orjson.dumps(_shallow(value, _DEEPEST))
+
+
+def _shallow(value: Any, levels: int) -> Any:
+    if isinstance(value, dict):
+        return {key: _shallow(inner, levels - 1) for key, inner in value.items()} if levels else "…"
+    if isinstance(value, list):
+        return [_shallow(inner, levels - 1) for inner in value] if levels else "…"
+    return value
 
 
 def without_mail_addresses(text: str) -> str:
