@@ -101,6 +101,57 @@ def test_what_is_no_text_is_left_out(tmp_path: Path) -> None:
     assert text_of(tmp_path, docx(body, **parts)) == "kept\nlink\nnext"
 
 
+MC = "http://schemas.openxmlformats.org/markup-compatibility/2006"
+
+
+def run(text: str) -> str:
+    return f"<w:r><w:t>{text}</w:t></w:r>"
+
+
+def text_box(text: str, fallback: str = "") -> str:
+    box = f"<w:txbxContent>{p(text)}</w:txbxContent>"
+    choice = f'<mc:Choice Requires="wps"><w:drawing><any xmlns="urn:any">{box}</any></w:drawing></mc:Choice>'
+    return f'<w:r><mc:AlternateContent xmlns:mc="{MC}">{choice}{fallback}</mc:AlternateContent></w:r>'
+
+
+@pytest.mark.parametrize("namespace", [W, STRICT])
+@pytest.mark.parametrize(
+    ("inside", "text"),
+    [
+        (run("see ") + f'<w:fldSimple w:instr="REF x">{run("Table 3")}</w:fldSimple>' + run(" end"), "see Table 3 end"),
+        (f'<w:bdo w:val="rtl">{run("a")}</w:bdo><w:dir w:val="ltr"><w:bdo>{run("b")}</w:bdo></w:dir>', "ab"),
+        ("<w:r><w:t>one</w:t><w:cr/><w:t>two</w:t><w:ptab/><w:t>three</w:t></w:r>", "one\ntwo three"),
+        (
+            f"<w:r><w:ruby><w:rubyPr/><w:rt>{run('bai')}</w:rt><w:rubyBase>{run('白')}</w:rubyBase></w:ruby></w:r>"
+            + run("补"),
+            "白补",
+        ),
+        (text_box("box") + run("after"), "after\nbox"),
+        (text_box("box", "<mc:Fallback><w:pict/></mc:Fallback>") + run("after"), "after\nbox"),
+        (text_box("box", f"<mc:Fallback>{run('as text')}</mc:Fallback>") + run(" after"), "as text after"),
+        (text_box("out</w:t></w:r></w:p><w:p>" + text_box("in") + "<w:r><w:t>") + run("after"), "after\nout\nin"),
+    ],
+    ids=["field", "direction", "breaks", "ruby", "text box", "picture instead", "text instead", "nested boxes"],
+)
+def test_words_that_mammoth_passes_over(tmp_path: Path, namespace: str, inside: str, text: str) -> None:
+    inside = inside.replace("<w:t>", '<w:t xml:space="preserve">')
+    body = f"<w:p>{inside}</w:p>"
+    assert text_of(tmp_path, docx(body, namespace)) == text
+    notes = f'<w:footnotes xmlns:w="{namespace}"><w:footnote w:id="2">{body}</w:footnote></w:footnotes>'
+    data = docx('<w:p><w:r><w:footnoteReference w:id="2"/></w:r></w:p>', namespace, **{"word/footnotes.xml": notes})
+    assert text.split("\n")[-1][-5:] in text_of(tmp_path, data)
+
+
+def test_a_document_that_takes_in_another_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFileError, match=r"altChunk.*; open it in Word and save it again"):
+        read(tmp_path, docx('<w:altChunk r:id="r9"/>' + p("x")))
+
+
+def test_a_paragraph_of_12_mb_is_whole(tmp_path: Path) -> None:
+    text = text_of(tmp_path, docx(p("药" * 4_000_000) + p("end")))
+    assert (len(text), text[-4:]) == (4_000_004, "\nend")
+
+
 def test_strict_documents_and_a_byte_order_mark(tmp_path: Path) -> None:
     assert text_of(tmp_path, docx(p("Test"), namespace=STRICT)) == "Test"
     assert text_of(tmp_path, docx(p("Test"), bom="\ufeff")) == "Test"

@@ -20,6 +20,7 @@ from medllm_ops.sources.archives import ZIP_ERRORS, open_raw
 from medllm_ops.sources.base import Parsed, Source
 from medllm_ops.sources.dialogues import content_id, language_of
 from medllm_ops.sources.docx_safety import check_parts
+from medllm_ops.sources.docx_words import with_all_words
 from medllm_ops.sources.text import tidy_line
 
 NAME = "docx"
@@ -41,7 +42,8 @@ def parse(path: Path) -> Iterator[Parsed]:
     read formulas. A hyperlink is its text. The id is made of the text: a moved file keeps it, an edited one
     becomes another document.
 
-    :raises UnreadableFileError: if the file is no docx, or refused for safety (see :func:`check_parts`).
+    :raises UnreadableFileError: if the file is no docx, is refused for safety (see :func:`check_parts`), or takes in
+        another file.
     """
     with open_raw(path) as file:
         if not file.read(1):
@@ -67,8 +69,12 @@ def parse(path: Path) -> Iterator[Parsed]:
 
 def _read_body(file: IO[bytes], path: Path) -> HtmlElement:
     try:
-        html = mammoth.convert_to_html(file, style_map=_STYLES, convert_image=_no_image).value
-        return lxml.html.fragment_fromstring(html, create_parent="div")
+        words = with_all_words(file, path)
+        html = mammoth.convert_to_html(words, style_map=_STYLES, convert_image=_no_image).value
+        # Without huge_tree a paragraph ends after 10 MB, and nobody is told.
+        return lxml.html.fragment_fromstring(html, create_parent="div", parser=lxml.html.HTMLParser(huge_tree=True))
+    except UnreadableFileError:
+        raise
     except Exception as error:
         # mammoth lets through whatever a damaged part makes it stumble over: KeyError, IndexError, ExpatError, …
         message = f"not a whole docx ({type(error).__name__}: {error}); open it in Word and save it again"
