@@ -206,6 +206,38 @@ def test_an_array_goes_on_after_a_broken_row(tmp_path: Path) -> None:
     assert [(row.position, row.reason) for row in found if isinstance(row, Reject)] == [("row 3", "not JSON")]
 
 
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+def test_a_row_with_another_first_key_behind_damage_is_not_lost(tmp_path: Path, name: str) -> None:
+    rows = [ROWS[0], ROWS[1], ROWS[2], {"system": "s"} | ROWS[3], ROWS[4], {"system": "t"} | ROWS[5], *ROWS[6:]]
+    parts = [orjson.dumps(row) for row in rows]
+    parts[2] = parts[2].replace(b'","input', b',"input')
+    data = b"[" + b",\n".join(parts) + b"]"
+    if name == "rows.jsonl":  # where the line ends between some of them were lost, too
+        data = b"\n".join([*parts[:2], b"".join(parts[2:4]), b"".join(parts[4:6]), *parts[6:]])
+    found = read(tmp_path, data, name)
+    assert rows_of(found) == rows[:2] + rows[3:]
+    assert reasons(found) == ["not JSON"]
+
+
+def test_an_object_in_a_broken_row_is_no_row_for_its_first_key(tmp_path: Path) -> None:
+    rows = [{"id": n, "sources": [{"id": 1, "name": "a"}], "instruction": "q", "output": "a"} for n in range(5)]
+    rows = [{"instruction": row.pop("instruction"), **row} for row in rows]
+    broken = orjson.dumps(rows[2]).replace(b'"q",', b'"q,')
+    parts = [*map(orjson.dumps, rows[:2]), broken, *map(orjson.dumps, rows[3:])]
+    found = read(tmp_path, b"[" + b",".join(parts) + b"]", "rows.json")
+    assert rows_of(found) == rows[:2] + rows[3:]
+    assert reasons(found) == ["not JSON"]
+
+
+def test_a_row_of_an_array_is_found_behind_megabytes_of_damage(tmp_path: Path) -> None:
+    other = {"system": "x" * (ROW_LIMIT - 1000)} | ROWS[3]
+    damage = b'{"instruction": "' + b'"{"a":1},' + b"x" * (9 << 20)
+    data = b"[" + b",".join([LINES[0], LINES[1], damage, orjson.dumps(other), LINES[4]]) + b"]"
+    found = read(tmp_path, data, "rows.json")
+    assert rows_of(found) == [ROWS[0], ROWS[1], other, ROWS[4]]
+    assert reasons(found) == ["not JSON"]
+
+
 def test_a_doubled_bracket_and_a_damaged_first_key_lose_no_other_row(tmp_path: Path) -> None:
     rows = [
         {"messages": [{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": "a"}]} for n in range(4)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -15,15 +14,11 @@ import orjson
 from medllm_ops.records import EXCERPT_CHARACTERS, Reject
 from medllm_ops.sources.raw_text import Encoding, has_undecoded_bytes
 from medllm_ops.sources.row import ROW_LIMIT, Row, RowError
+from medllm_ops.sources.row_shape import RowShape, begins_turn
 
 _BLOCK = 4 << 20
 _BETWEEN = re.compile(r"[\s,\ufeff]*")
-# Turns of a dialogue are objects in a row: no row begins with their keys.
-_TURN_KEYS = ("role", "content", "from", "value", "human", "assistant")
-_ANY_ROW = re.compile(r'\{\s*"(?!(?:' + "|".join(_TURN_KEYS) + r')")[^"\\]{1,100}"\s*:')
-_TURN = re.compile(r'\{\s*"(?:' + "|".join(_TURN_KEYS) + r')"')
 _DELIMITER = re.compile(r"\s*(?:[,\]]|\Z)")
-_LONGEST_MARK = 1_000
 _DECODER = json.JSONDecoder()
 
 
@@ -45,18 +40,18 @@ class _Window:
             self.text = self.text[self.position :] + self._decoder.decode(block, final=self.ended)
             self.position = 0
 
-    def find(self, pattern: re.Pattern[str]) -> bool:
-        """Move to the next match of ``pattern``; without one, to the end of the file."""
+    def find(self, shape: RowShape) -> bool:
+        """Move to the next beginning of a row; without one, to the end of the file."""
         while True:
             self.fill()
-            if found := pattern.search(self.text, self.position):
-                self.position = found.start()
+            for start in shape.starts(self.text, self.position):
+                self.position = start
                 return True
             if self.ended:
                 self.position = len(self.text)
                 return False
-            # A match may begin at the very end of what is held.
-            self.position = max(self.position + 1, len(self.text) - _LONGEST_MARK)
+            # A row may begin there and end in what is not held yet.
+            self.position = len(self.text) - ROW_LIMIT
 
     def skip_between(self) -> str:
         """Move past white space and commas and return the character there, ``""`` at the end of the file."""
@@ -73,11 +68,11 @@ class _Window:
 def read_json_array(path: Path, file: IO[bytes], encoding: Encoding) -> Iterator[Row | Reject]:
     """Yield the objects of an array, or objects that follow one another, each over any number of lines.
 
-    After a broken object reading goes on at the next text that begins as the good ones do (``{"first key":``);
-    what stands between belongs to the same reject.
+    After a broken object reading goes on at the next text that begins as the good ones do (``{"first key":``)
+    or is a whole object with their usual keys; what stands between belongs to the same reject.
     """
     window = _Window(file, encoding)
-    first_keys: Counter[str] = Counter()
+    shape = RowShape()
     number = 0
     in_array = window.skip_between() == "["
     window.position += in_array
@@ -96,13 +91,13 @@ def read_json_array(path: Path, file: IO[bytes], encoding: Encoding) -> Iterator
         except (json.JSONDecodeError, RecursionError) as error:
             too_large = _is_too_large(error, window)
             window.position += 1
-            found = window.find(row_start(first_keys))
+            found = window.find(shape)
             whole = found or window.text.rstrip().endswith("]" if in_array else "}")
             reason = "row too large" if too_large else "not JSON" if whole else "file cut off"
             closed = closed or not found  # one reject says it
             yield RowError(reason, _describe(error)).reject(path, f"row {number}", excerpt)
         else:
-            first_keys.update(list(row)[:1])
+            shape.add(row)
             yield Row(f"row {number}", row)
     if not closed:
         yield RowError("file cut off", "the array is not closed").reject(path, f"after row {number}", "")
@@ -115,7 +110,7 @@ def _next_row(window: _Window, character: str) -> dict[str, Any]:
     :raises json.JSONDecodeError: if no whole value begins there; the position is where it was.
     """
     start = window.position
-    if character == "[" or _TURN.match(window.text, start):
+    if character == "[" or begins_turn(window.text, start):
         # Whatever is in a list, it is no row; objects in it may be rows whose bracket was doubled.
         raise json.JSONDecodeError("no object of its own", window.text, start)
     _, end = _DECODER.raw_decode(window.text, start)
@@ -138,12 +133,6 @@ def _parse_object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RowError("not an object", type(value).__name__)
     return value
-
-
-def row_start(first_keys: Counter[str]) -> re.Pattern[str]:
-    """How a row begins, by how many of the rows so far began with which key; once may be by damage."""
-    keys = [key for key, rows in first_keys.items() if rows > 1]
-    return re.compile(r'\{\s*"(?:' + "|".join(map(re.escape, keys)) + r')"\s*:') if keys else _ANY_ROW
 
 
 def _is_too_large(error: json.JSONDecodeError | RecursionError, window: _Window) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice, pairwise
@@ -16,9 +15,10 @@ from medllm_ops.records import EXCERPT_CHARACTERS, Record, Reject
 from medllm_ops.sources.archives import open_raw
 from medllm_ops.sources.base import Parsed, Source, Stage
 from medllm_ops.sources.csv_rows import read_csv
-from medllm_ops.sources.json_array import read_json_array, row_start
+from medllm_ops.sources.json_array import read_json_array
 from medllm_ops.sources.raw_text import Encoding, find_encoding, limited_lines, text_of
 from medllm_ops.sources.row import ROW_LIMIT, Row, RowError
+from medllm_ops.sources.row_shape import RowShape
 from medllm_ops.sources.text import as_json
 
 FILE_PATTERNS = ("*.jsonl", "*.json", "*.txt", "*.csv")
@@ -78,31 +78,28 @@ def _is_object(line: bytes) -> bool:
 
 
 def _read_json_lines(path: Path, file: IO[bytes], encoding: Encoding) -> Iterator[Row | Reject]:
-    first_keys: Counter[str] = Counter()
+    shape = RowShape()
     for number, _, line, too_long in limited_lines(file, ROW_LIMIT):
         if not line.strip():
             continue
         position = f"line {number}"
         too_large = RowError("row too large", f"more than {ROW_LIMIT} bytes")
-        for piece, row in [(line, too_large)] if too_long else _rows_of(line, encoding, first_keys):
+        for piece, row in [(line, too_large)] if too_long else _rows_of(line, encoding, shape):
             if isinstance(row, RowError):
                 excerpt = piece[: 4 * EXCERPT_CHARACTERS].decode(encoding, "replace")[:EXCERPT_CHARACTERS]
                 yield row.reject(path, position, excerpt)
             else:
-                first_keys.update(list(row)[:1])
+                shape.add(row)
                 yield Row(position, row)
 
 
-def _rows_of(line: bytes, encoding: Encoding, first_keys: Counter[str]) -> list[tuple[bytes, RowData | RowError]]:
-    """The row of a line; where line ends were lost, its pieces that begin as rows do, if one of them is one.
-
-    :param first_keys: how many of the rows so far began with which key.
-    """
+def _rows_of(line: bytes, encoding: Encoding, shape: RowShape) -> list[tuple[bytes, RowData | RowError]]:
+    """The row of a line; where line ends were lost, its pieces that begin as rows do, if one of them is one."""
     row = _parse_line(line, encoding)
     if not isinstance(row, RowError):
         return [(line, row)]
     text = line.decode(encoding, "surrogateescape").lstrip()
-    starts = [0, *(found.start() for found in row_start(first_keys).finditer(text) if found.start())]
+    starts = [0, *filter(None, shape.starts(text, 0))]
     *before, last = [
         text[start:end].encode(encoding, "surrogateescape") for start, end in pairwise([*starts, len(text)])
     ]
