@@ -74,6 +74,12 @@ def test_body_text_in_reading_order_with_tables_as_rows(tmp_path: Path) -> None:
     assert text_of(tmp_path, docx(p("前言") + rows + p("后记"))) == "前言\n药名 | 剂量 每日\n甲 | 5 mg\n后记"
 
 
+def test_a_cell_merged_over_rows_keeps_the_columns_of_the_others(tmp_path: Path) -> None:
+    above, below = ('<w:tcPr><w:vMerge w:val="restart"/></w:tcPr>', "<w:tcPr><w:vMerge/></w:tcPr>")
+    rows = table((above + p("Drug"), p("1 mg"), p("a")), (below + p(""), p("2 mg"), p("b")), (p("Other"), p("3 mg")))
+    assert text_of(tmp_path, docx(rows)) == "Drug | 1 mg | a\n | 2 mg | b\nOther | 3 mg"
+
+
 def test_rows_of_a_nested_table_follow_the_row_they_are_in(tmp_path: Path) -> None:
     inner = table((p("a"), p("b")), (p("c"), p("d")))
     outer = table((p("before") + inner + p("after"), p("x")), (p("y"), p("z")))

@@ -18,6 +18,9 @@ _MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 _ROOTS = ("document", "footnotes", "endnotes")
 # Around runs or in them: what they hold is text like any other.
 _AROUND_TEXT = ("fldSimple", "bdo", "dir", "ruby", "rubyBase")
+# How the base text of ruby is spoken; and that a cell goes on with the one above it, for which mammoth leaves it out
+# and the cells behind it stand in the wrong column.
+_NO_TEXT = ("rt", "vMerge")
 _SAME = {"cr": "br", "ptab": "tab"}
 
 
@@ -63,7 +66,7 @@ def _rewritten(part: bytes, path: object) -> bytes | None:
     if next(root.iter(word + "altChunk"), None) is not None:
         message = "takes in another file (altChunk), which is not read; open it in Word and save it again"
         raise UnreadableFileError(path, message)
-    names = (*_AROUND_TEXT, *_SAME, "rt", "drawing")
+    names = (*_AROUND_TEXT, *_SAME, *_NO_TEXT, "drawing")
     found = list(root.iter(*(word + name for name in names), _MC + "AlternateContent"))
     for element in reversed(found):  # the inner before the outer
         _rewrite(element, word)
@@ -76,7 +79,7 @@ def _rewrite(element: etree._Element, word: str) -> None:
         element.tag = word + _SAME[name]
     elif name in _AROUND_TEXT:
         _replace(element, list(element))
-    elif name == "rt":  # how the base text is spoken
+    elif name in _NO_TEXT:
         _replace(element, [])
     elif name == "drawing":
         _box_as_picture(element, word)
