@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
@@ -54,6 +54,21 @@ def make(folder):
             (folder / "half").write_bytes(b"half")
             os.kill(os.getpid(), signal.SIGKILL)
 make_once(Path(sys.argv[1]), "inputs", make)
+"""
+WRITER = """
+import sys, time
+from pathlib import Path
+from medllm_ops.errors import MedllmError
+from medllm_ops.files import whole_directory
+end, made = time.monotonic() + 2, 0
+while time.monotonic() < end or not made:
+    try:
+        with whole_directory(Path(sys.argv[1])) as folder:
+            for name in "012":
+                (folder / name).write_text(sys.argv[2])
+    except MedllmError:
+        continue
+    made += 1
 """
 
 
@@ -161,7 +176,7 @@ def test_a_retry_after_a_kill_gives_the_same_bytes_and_leaves_nothing_beside(
     out = tmp_path / "killed" / name
     assert run_python(KILLED, out, killed_after) == -signal.SIGKILL
     assert not out.exists()
-    assert len(list(out.parent.iterdir())) == 1
+    assert sorted(path.suffix for path in out.parent.iterdir()) == [".lock", ".part"]
     assert run_python(KILLED, out, "never") == 0
     assert contents(out.parent) == contents(tmp_path / "undisturbed")
     assert [path.name for path in out.parent.iterdir()] == [name]
@@ -174,12 +189,30 @@ def test_two_at_once_are_an_error_of_the_second_and_the_first_goes_on(
     out = tmp_path / "out"
     with first(out) as folder:
         (folder / "file").write_bytes(b"first")
-        with pytest.raises(MedllmError, match=f"{out} is being made by process {os.getpid()}: wait"), first(out):
+        with pytest.raises(MedllmError, match=f"{out} is being made by another process: wait"), first(out):
             pass
         assert (folder / "file").read_bytes() == b"first"
     with first(out):
         pass
     assert not list(tmp_path.glob(".*"))
+
+
+def test_writers_at_once_hinder_each_other_in_words_only_and_a_reader_finds_no_half_directory(tmp_path: Path) -> None:
+    out, seen = tmp_path / "out", 0
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, out, str(number)]) for number in range(3)]
+    while any(writer.poll() is None for writer in writers):
+        with suppress(FileNotFoundError):  # the old one has just made way
+            descriptor = os.open(out, os.O_RDONLY)
+            try:
+                is_whole = {entry.name for entry in os.scandir(descriptor)} == {"0", "1", "2"}
+                # One that has lost files is an old one: it has lost its name before.
+                assert is_whole or not os.path.samestat(os.fstat(descriptor), out.stat())
+                seen += is_whole
+            finally:
+                os.close(descriptor)
+    assert seen > 0
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_an_old_directory_that_a_killed_writer_had_moved_away_is_cleared(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -68,11 +68,20 @@ def whole_directory(path: Path) -> Iterator[Path]:
     :raises MedllmError: if another process is at it.
     """
     path = path.absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    settle_directory(path)
-    with _naming(path), _held(_beside(path, "part")) as part:
+    with alone_at(path), _naming(path), _temporary(_beside(path, "part")) as part:
         yield part
         put_in_place(part, path)
+
+
+@contextmanager
+def alone_at(path: Path) -> Iterator[None]:
+    """Keep other writers from the directory ``path`` for the time of the block; what was killed beside it is undone.
+
+    :raises MedllmError: if another process is at it.
+    """
+    with _locked(path, "lock"):
+        _settle(path)
+        yield
 
 
 def put_in_place(part: Path, path: Path) -> None:
@@ -87,8 +96,8 @@ def put_in_place(part: Path, path: Path) -> None:
         part.rename(path)
 
 
-def settle_directory(path: Path) -> None:
-    """Undo what was killed beside ``path``: an older directory that had just made way comes back; the rest goes."""
+def _settle(path: Path) -> None:
+    # An older directory that had just made way comes back; the rest goes.
     if not path.exists():
         for old in sorted(path.parent.glob(f".{glob.escape(path.name)}.*.old"))[:1]:
             old.rename(path)
@@ -102,61 +111,68 @@ def work_beside(path: Path) -> Iterator[Path]:
     :raises MedllmError: if another process is at ``path``.
     """
     path = path.absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_left(path, "work")
-    with _held(_beside(path, "work")) as work:
-        yield work
+    # Another lock than the directory's own: that is written while its work lies beside it.
+    with _locked(path, "work.lock"):
+        _remove_left(path, "work")
+        with _temporary(_beside(path, "work")) as work:
+            yield work
 
 
 def remove_parts(path: Path) -> None:
-    """Remove what killed writers of ``path`` left beside it.
-
-    :raises MedllmError: if one of them lives.
-    """
+    """Remove what killed writers of ``path`` left beside it; a directory's other writers must be kept away."""
     _remove_left(path, "part")
     _remove_left(path, "old")
 
 
 def _remove_left(path: Path, ending: str) -> None:
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.{ending}"):
-        if leftover.is_symlink() or not leftover.is_dir():
-            leftover.unlink(missing_ok=True)
-        elif _is_held(leftover):
-            number = leftover.suffixes[-2].removeprefix(".")
-            raise MedllmError(f"{path} is being made by process {number}: wait until it has ended")
-        else:
-            shutil.rmtree(leftover)
+        remove(leftover)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it; it may be gone already."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path)
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[Path]:
-    """Make a folder that is gone when the block ends, and hold it: the kernel lets go of it when this process dies."""
+def _temporary(folder: Path) -> Iterator[Path]:
     folder.mkdir()
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        # Some network file systems lock no folders: there, two at once end in an error of one of them.
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield folder
     finally:
-        os.close(descriptor)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_held(folder: Path) -> bool:
+@contextmanager
+def _locked(path: Path, ending: str) -> Iterator[None]:
+    """Hold the file ``.<name>.<ending>`` beside ``path``; the kernel lets go of it when this process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.with_name(f".{path.name}.{ending}")
+    descriptor = _lock(file, path)
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:  # its maker has come to its end just now
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
+        yield
     finally:
+        # Only who holds the file removes it, and does so before it lets go: see _lock.
+        file.unlink(missing_ok=True)
         os.close(descriptor)
-    return False
+
+
+def _lock(file: Path, path: Path) -> int:
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise MedllmError(f"{path} is being made by another process: wait until it has ended") from None
+        except OSError:  # some network file systems lock nothing: there, two at once end in an error of one of them
+            return descriptor
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)  # its holder has removed it between the opening and the locking: it keeps nobody away
 
 
 def link_to(link: Path, target: Path) -> None:

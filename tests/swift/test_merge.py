@@ -169,6 +169,15 @@ def test_an_older_merge_survives_a_kill_between_two_renames_and_its_copy_is_no_o
     assert left_behind(request_) == ["merged"]
 
 
+def test_two_merges_at_once_are_an_error_of_the_second(request_: MergeRequest, merged: Path):
+    def again(folder: Path) -> None:
+        with pytest.raises(MedllmError, match="merged is being made by another process"):
+            merge(request_, FakeExport(merged))
+
+    merge(request_, FakeExport(merged, again))
+    assert left_behind(request_) == ["merged"]
+
+
 def test_an_interrupt_leaves_nothing(request_: MergeRequest, merged: Path):
     def interrupt(folder: Path) -> None:
         raise KeyboardInterrupt

@@ -14,10 +14,10 @@ from typing import Any
 
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import (
+    alone_at,
     file_hash,
     put_in_place,
     read_json,
-    settle_directory,
     text_hash,
     to_json_line,
     write_json,
@@ -40,25 +40,27 @@ from medllm_ops.swift.prepared import Processes, Waiting
 def merge(request: MergeRequest, processes: Processes | None = None) -> MergeResult:
     """Merge, prove, name: ``request.out`` is there whole and proven afterwards, or as it was before.
 
-    A folder that was merged from the same inputs is returned as it is; one from other inputs is replaced. At most
-    one merge at a time may write to a folder.
+    A folder that was merged from the same inputs is returned as it is; one from other inputs is replaced.
 
     :param processes: how the export and the proof are started.
     :raises MedllmError: if the base or the adapter cannot be merged, ``swift export`` fails, or the proof does; the
-        sentence names the tensors or the log.
+        sentence names the tensors or the log; or if another process writes to ``request.out``.
     """
     _check_inputs(request)
-    settle_directory(request.out)
+    with alone_at(request.out):
+        return _merge(request, processes or Processes())
+
+
+def _merge(request: MergeRequest, processes: Processes) -> MergeResult:
     dtype = request.dtype or base_dtype(request.base)
     inputs = input_hashes(request, dtype)
     if (proof := existing_proof(request.out, inputs)) is not None:
         return MergeResult(request.out, proof, reused=True)
     part = request.out.with_name(f".{request.out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    part.parent.mkdir(parents=True, exist_ok=True)
     request.logs.mkdir(parents=True, exist_ok=True)
     try:
-        proof = _export_and_prove(request, part, dtype, processes or Processes())
+        proof = _export_and_prove(request, part, dtype, processes)
         proof |= {"inputs": inputs, "files": file_sizes(part)}
         write_json(part / PROOF_FILE, proof)
         put_in_place(part, request.out)

@@ -210,6 +210,17 @@ def test_one_process_at_a_time(tmp_path: Path, curation: CurationSettings, monke
         pass
 
 
+def test_the_lock_of_a_killed_writer_is_cleared_away(take: Make, make_row: Make, curation: CurationSettings) -> None:
+    with take([{"rows": [make_row("a", "x")]}]) as state:
+        folders = [state.folder / name for name in ("segments", "work", "signatures", "signatures/segments")]
+        locks = [folder / ".000002.lock" for folder in folders if folder.is_dir()]
+    for lock in locks:
+        lock.touch()
+    with CurationState.open(state.folder, curation) as state:
+        assert kept_ids(state) == ["a"]
+        assert [lock for lock in locks if lock.exists()] == []
+
+
 def test_what_is_broken_is_named(tmp_path: Path, prepare: Make, make_row: Make, curation: CurationSettings) -> None:
     (tmp_path / "state.sqlite").write_bytes(b"no database at all, but longer than its head" * 99)
     with pytest.raises(MedllmError, match=r"cannot be used \(file is not a database\)"):

@@ -7,7 +7,6 @@ takes in the older ones that are not larger than itself, so there are few.
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -26,6 +25,7 @@ from medllm_ops.curation.duplicates.segment import Segment, merge_segments, writ
 from medllm_ops.curation.duplicates.settings import DuplicateSettings
 from medllm_ops.curation.duplicates.signatures import fingerprint
 from medllm_ops.errors import MedllmError
+from medllm_ops.files import remove
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS rows (
@@ -139,7 +139,7 @@ class SignatureFolder:
             database.execute("COMMIT")
         for path in (self._folder / "segments").glob("*"):
             if path.name not in {self._path(one).name for one in new}:
-                shutil.rmtree(path)
+                remove(path)
 
     def _merged(self, database: sqlite3.Connection, old: dict[int, int], number: int) -> dict[int, int]:
         """The segments with a new one: it takes in those not larger than what it has become by then.

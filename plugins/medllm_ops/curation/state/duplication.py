@@ -18,7 +18,7 @@ from medllm_ops.curation.state.segment import Standing
 from medllm_ops.curation.state.tables import mark, to_disk
 from medllm_ops.curation.workers import Runner
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import file_hash
+from medllm_ops.files import file_hash, remove
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Duplication:
         for folder, needed in (("work", {waiting}), ("signatures", {waiting, mark(database, "signatures")})):
             for path in (self._folder / folder).glob("*"):
                 if path.name not in needed:
-                    shutil.rmtree(path)
+                    remove(path)
 
 
 class _OnDisk(SignatureFolder):

@@ -7,7 +7,6 @@ taken in (its process was killed) is taken in by whoever opens the state next.
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,6 +39,7 @@ from medllm_ops.curation.state.segment import Index, give_back, standing
 from medllm_ops.curation.state.tables import GONE, broken, connect, mark, reading, set_mark, to_disk, transaction
 from medllm_ops.curation.workers import Runner
 from medllm_ops.errors import MedllmError
+from medllm_ops.files import remove
 
 _PATIENCE: Final = 60.0
 _IDS_A_QUERY: Final = 10_000
@@ -222,7 +222,7 @@ class CurationState:
         for path in self._segments_folder.iterdir():
             replaced = path.name.isdecimal() and int(path.name) in taken
             if path.name not in folders and (replaced or "." in path.name):
-                shutil.rmtree(path)
+                remove(path)
         self._duplication.clear(self._database, self.next_segment.name)
 
 
