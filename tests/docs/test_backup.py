@@ -51,6 +51,18 @@ def in_home(home: Path, **more: str) -> tuple[Medllm, dict[str, str]]:
     return medllm, environment
 
 
+@pytest.mark.parametrize("place", ["corpus/curation", "curation/0123456789abcdef"])
+def test_the_sides_are_copied_wherever_the_corpus_lies(tmp_path: Path, blocks: list[str], place: str) -> None:
+    home, backup = tmp_path / "home", tmp_path / "backup"
+    (home / place / "state").mkdir(parents=True)
+    (home / place / "state" / "taken.json").write_text("{}")
+    for folder in ("runs", "datasets"):
+        (home / folder).mkdir()
+    _, environment = in_home(home, BACKUP=str(backup), AIRFLOW_HOME=str(tmp_path))
+    execute(["bash", "-c", blocks[0]], environment)
+    assert (backup / place / "state" / "taken.json").read_text() == "{}"
+
+
 def test_a_restored_home_is_sound_and_goes_on_at_another_path(
     tmp_path: Path, repository: Path, blocks: list[str]
 ) -> None:
