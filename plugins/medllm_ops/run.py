@@ -38,7 +38,10 @@ def run_name(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run on disk. Everything of it lies below ``directory``; each path is decided here and nowhere else."""
+    """A run on disk. Everything of it lies below ``directory``, and its steps ask here where.
+
+    Report and lineage know the names, too: they read folders of which little may be left.
+    """
 
     directory: Path
     parameters: Parameters

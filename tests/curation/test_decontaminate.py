@@ -318,6 +318,24 @@ def test_a_segment_is_searched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(searched) == 9
 
 
+def test_a_search_that_fails_leaves_nothing_behind_and_can_be_repeated(
+    tmp_path: Path,
+) -> None:
+    segment = tmp_path / "1"
+    write_json_lines(segment / "rows" / "a.jsonl", [row("r", KEEPER)])
+    step = Decontamination(ALL, DecontaminationSettings())
+
+    def fail(_function: Any, _jobs: Any) -> list[Any]:
+        raise MedllmError("a worker died")
+
+    with pytest.raises(MedllmError, match="a worker died"):
+        step.find([segment], tmp_path / "work", fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    with workers(1) as run:
+        step.find([segment], tmp_path / "work", run)
+    assert set(removed(step.judge([segment], lambda *_: True))) == {"r"}
+
+
 def test_rows_that_do_not_live_count_nowhere(tmp_path: Path) -> None:
     phrase = "of the following is the most appropriate next step in this tower at night"
     path = tmp_path / "set.jsonl"

@@ -137,26 +137,31 @@ class Decontamination:
         if not new:
             return
         work.mkdir()
+        try:
+            self._search(new, work, run)
+        finally:
+            _loaded.clear()
+            shutil.rmtree(work, ignore_errors=True)
+
+    def _search(self, segments: Sequence[Path], work: Path, run: Run) -> None:
         stored = (work / "index.pickle").absolute()
         stored.write_bytes(pickle.dumps(self._index, pickle.HIGHEST_PROTOCOL))
         _loaded[str(stored)] = self._index
         jobs: list[Job] = []
-        for segment in new:
+        folders = [work / f"{number:06}" for number in range(len(segments))]
+        for segment, folder in zip(segments, folders, strict=True):
             files = {path.name.removesuffix(".jsonl"): path for path in sorted((segment / "rows").glob("*.jsonl"))}
             names = list(files)
-            folder = work / f"{new.index(segment):06}"
             folder.mkdir()
             jobs += [
                 {**job, "source": names[job["set"]], "index": str(stored)}
                 for job in parts(files, folder, self._settings)
             ]
         run(find_overlaps, jobs)
-        _loaded.clear()
-        for segment in new:
+        for segment, folder in zip(segments, folders, strict=True):
             with write_whole(self.found(segment)) as file:
-                for part in sorted((work / f"{new.index(segment):06}").iterdir()):
+                for part in sorted(folder.iterdir()):
                     file.write(part.read_bytes())
-        shutil.rmtree(work)
 
     def judge(self, segments: Sequence[Path], lives: Lives) -> Judgement:
         """Decide which of the living rows of all segments go; they were searched before."""

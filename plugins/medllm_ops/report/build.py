@@ -13,10 +13,10 @@ from medllm_ops.report.collect import collect
 from medllm_ops.report.html import render
 from medllm_ops.report.model import Report
 from medllm_ops.report.verdict import judge
+from medllm_ops.run import LATEST
 
 REPORT_FILE = "report.json"
 PAGE_FILE = "report.html"
-LATEST = "latest"
 _DISTRIBUTIONS = {
     "medllm-ops": "medllm-ops",
     "ms-swift": "ms-swift",

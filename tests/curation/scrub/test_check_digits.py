@@ -8,7 +8,6 @@ from medllm_ops.curation.scrub.check_digits import (
     ascii_digits,
     hong_kong_identity,
     luhn,
-    old_resident_identity,
     resident_identity,
 )
 
@@ -45,13 +44,6 @@ def test_exactly_one_check_digit_fits_and_any_digit_that_is_mistyped_is_seen() -
 )
 def test_no_identity_numbers(number: str) -> None:
     assert not resident_identity(number)
-
-
-def test_old_identity_numbers_have_a_province_and_a_date() -> None:
-    assert old_resident_identity("110105491231002")
-    assert not old_resident_identity("110105491331002")
-    assert not old_resident_identity("990105491231002")
-    assert not old_resident_identity("11010549123100")
 
 
 def test_cards() -> None:

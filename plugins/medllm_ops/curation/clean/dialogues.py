@@ -21,8 +21,6 @@ EMPTY_GONE = "dialogue.empty_turn"
 UNANSWERED_GONE = "dialogue.unanswered_turn"
 GREETING_GONE = "dialogue.greeting"
 
-ROLES = ("system", "user", "assistant")
-
 Messages = list[dict[str, Any]]
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from medllm_ops.curation.clean.substituted import substituted
+
 ESCAPE = "markdown.escape"
 BOLD = "markdown.bold"
 HEADING = "markdown.heading"
@@ -31,25 +33,17 @@ def without_markdown(text: str, marks: Counter[str]) -> str:
     if "```" in text:
         return text
 
-    def substituted(pattern: re.Pattern[str], new: str, rule: str, text: str) -> str:
-        text, times = pattern.subn(new, text)
-        if times:
-            marks[rule] += times
-        return text
-
     if "\\" in text and not _FORMULA.search(text):
-        text = substituted(_ESCAPE, r"\1", ESCAPE, text)
+        text = substituted(_ESCAPE, r"\1", text, ESCAPE, marks)
     if "]" in text and "](" in text:
-        text = substituted(_IMAGE, "", LINK, text)
-        text = substituted(_LINK, r"\1", LINK, text)
+        text = substituted(_IMAGE, "", text, LINK, marks)
+        text = substituted(_LINK, r"\1", text, LINK, marks)
     if "*" in text and "**" in text:
-        text = substituted(_BOLD, r"\1", BOLD, text)
+        text = substituted(_BOLD, r"\1", text, BOLD, marks)
     if "#" in text:
-        text, headings = _HEADING.subn(_heading, text)
-        if headings:
-            marks[HEADING] += headings
+        text = substituted(_HEADING, _heading, text, HEADING, marks)
     if any(sign in text and (sign * 3 in text or f"{sign} {sign}" in text) for sign in "-*_="):
-        text = substituted(_RULE, "", RULE, text)
+        text = substituted(_RULE, "", text, RULE, marks)
     return text
 
 

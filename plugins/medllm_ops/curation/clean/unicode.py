@@ -25,6 +25,7 @@ from medllm_ops.curation.clean.characters import (
     WINDOWS_1252,
 )
 from medllm_ops.curation.clean.settings import UnicodeSettings
+from medllm_ops.curation.clean.substituted import substituted
 
 CONTROLS = "unicode.controls"
 SOFT_HYPHEN = "unicode.soft_hyphen"
@@ -96,28 +97,22 @@ def in_order(text: str, settings: UnicodeSettings, marks: Counter[str]) -> str:
     if (_ODD_ASCII if text.isascii() else _ODD).search(text) is None:
         return text
 
-    def substituted(pattern: re.Pattern[str], new: str, rule: str, text: str) -> str:
-        text, times = pattern.subn(new, text)
-        if times:
-            marks[rule] += times
-        return text
-
     def replaced(match: re.Match[str]) -> str:
         rule, new = _WHAT[match.group()]
         marks[rule] += 1
         return new
 
-    text = substituted(_CARRIAGE_RETURN, "\n", LINE_ENDS, text)
+    text = substituted(_CARRIAGE_RETURN, "\n", text, LINE_ENDS, marks)
     text = (_WHAT_PATTERN if settings.compatibility else _WHAT_WITHOUT_COMPATIBILITY).sub(replaced, text)
     # What is between two numbers must not make one number of them.
-    text = substituted(_HYPHEN_BETWEEN_DIGITS, "-", SOFT_HYPHEN, text)
-    text = substituted(_SOFT_HYPHEN, "", SOFT_HYPHEN, text)
-    text = substituted(_HARD_HYPHEN, "-", CONTROLS, text)
-    text = substituted(_CONTROL_BETWEEN_DIGITS, " ", CONTROLS, text)
-    text = substituted(_CONTROLS, "", CONTROLS, text)
+    text = substituted(_HYPHEN_BETWEEN_DIGITS, "-", text, SOFT_HYPHEN, marks)
+    text = substituted(_SOFT_HYPHEN, "", text, SOFT_HYPHEN, marks)
+    text = substituted(_HARD_HYPHEN, "-", text, CONTROLS, marks)
+    text = substituted(_CONTROL_BETWEEN_DIGITS, " ", text, CONTROLS, marks)
+    text = substituted(_CONTROLS, "", text, CONTROLS, marks)
     if settings.compatibility:
-        text = substituted(_FULL_STOP_IN_NUMBER, ".", COMPATIBILITY, text)
-        text = substituted(_FULL_WIDTH_HYPHEN, "-", COMPATIBILITY, text)
+        text = substituted(_FULL_STOP_IN_NUMBER, ".", text, COMPATIBILITY, marks)
+        text = substituted(_FULL_WIDTH_HYPHEN, "-", text, COMPATIBILITY, marks)
     if settings.private_use and _ANY_PRIVATE.search(text):
         text = _without_private_use(text, marks)
     if _COMPOSABLE.search(text) and (composed := unicodedata.normalize("NFC", text)) != text:
@@ -134,12 +129,8 @@ def _without_private_use(text: str, marks: Counter[str]) -> str:
         marks[SYMBOL_FONT] += 1
         return new
 
-    text, bullets = _BULLET.subn(r"\1•", text)
-    if bullets:
-        marks[SYMBOL_FONT] += bullets
+    text = substituted(_BULLET, r"\1•", text, SYMBOL_FONT, marks)
     text = _ANY_PRIVATE.sub(symbol, text)
     for pattern, new in ((_PRIVATE_BESIDE_DIGIT, LOST), (_PRIVATE_IN_NUMBER, LOST), (_ANY_PRIVATE, "")):
-        text, times = pattern.subn(new, text)
-        if times:
-            marks[PRIVATE_USE] += times
+        text = substituted(pattern, new, text, PRIVATE_USE, marks)
     return text

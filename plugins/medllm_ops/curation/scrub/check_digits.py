@@ -31,11 +31,6 @@ def resident_identity(number: str) -> bool:
     return number[17] == "10X98765432"[total % 11]
 
 
-def old_resident_identity(number: str) -> bool:
-    """Whether 15 digits have the shape of an identity number from before 1999, which has no check digit."""
-    return len(number) == 15 and number.isdigit() and _born(number[:2], f"19{number[6:12]}")
-
-
 def _born(province: str, date: str) -> bool:
     year, month, day = int(date[:4]), int(date[4:6]), int(date[6:])
     return province in _PROVINCES and 1890 <= year <= 2040 and 1 <= month <= 12 and 1 <= day <= _DAYS[month - 1]
