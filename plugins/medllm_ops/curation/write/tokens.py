@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import sys
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -16,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from medllm_ops.curation.write.byte_pairs import halves, read_ranks, spell
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import file_hash
 
@@ -116,16 +115,10 @@ def _from_ranks(path: Path) -> Any:
     from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
     from tokenizers import Tokenizer as Library
 
-    lines = (line.split() for line in path.read_bytes().splitlines() if line)
-    ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
-    letters = _byte_letters()
-
-    def spell(token: bytes) -> str:
-        return "".join(letters[byte] for byte in token)
-
+    ranks = read_ranks(path.read_bytes())
     by_rank = sorted(ranks, key=ranks.__getitem__)
-    halves = [_halves(token, ranks) for token in by_rank if len(token) > 1]
-    merges = [(spell(left), spell(right)) for left, right in halves]
+    joined = (halves(token, ranks) for token in by_rank if len(token) > 1)
+    merges = [(spell(left), spell(right)) for left, right in joined]
     vocabulary = {spell(token): rank for token, rank in ranks.items()}
     tokenizer = Library(models.BPE(vocab=vocabulary, merges=merges))
     tokenizer.normalizer = normalizers.NFC()
@@ -137,20 +130,3 @@ def _from_ranks(path: Path) -> Any:
     )
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
-
-
-def _halves(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
-    """The two tokens that are joined last into ``token``."""
-    parts = [bytes([byte]) for byte in token]
-    while len(parts) > 2:
-        joined = [ranks.get(left + right, len(ranks)) for left, right in pairwise(parts)]
-        at = min(range(len(joined)), key=joined.__getitem__)
-        parts[at : at + 2] = [parts[at] + parts[at + 1]]
-    return parts[0], parts[1]
-
-
-def _byte_letters() -> list[str]:
-    """The visible letter that stands for each byte in a byte-level vocabulary (GPT-2's table)."""
-    plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    others = iter(range(256, 512))
-    return [chr(byte) if byte in plain else chr(next(others)) for byte in range(256)]
