@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from medllm_ops.report.figure import to_json
+from medllm_ops.report.figure import stacked_shares, to_json
 from medllm_ops.report.model import ModelLabel, Report, StageFigures
 from medllm_ops.report.rows import SourceFlow
 
@@ -92,26 +92,13 @@ def reward_curve(stage: StageFigures, name: str) -> str:
 
 def fates(flows: Sequence[SourceFlow]) -> str:
     """Where each source's rows went, in per cent: trained on, held out, or left out by which step."""
-    from plotly import graph_objects
-
-    figure = graph_objects.Figure()
-    for key, title, colour in _FATES:
-        counts = [_count(flow, key) for flow in flows]
-        if not any(counts):
-            continue
-        figure.add_bar(
-            y=[flow.source for flow in flows],
-            x=[100 * count / max(1, flow.raw + flow.cut) for count, flow in zip(counts, flows, strict=True)],
-            customdata=counts,
-            name=title,
-            orientation="h",
-            marker={"color": colour, "line": {"width": 0}},
-            hovertemplate="%{customdata} rows (%{x:.1f} %)",
-        )
-    figure.update_layout(barmode="stack", bargap=0.35, hovermode="y unified")
-    figure.update_xaxes(title="share of rows, pieces of long ones counted", ticksuffix=" %", range=[0, 101], dtick=20)
-    figure.update_yaxes(autorange="reversed", ticksuffix="  ")
-    return to_json(figure, height=120 + 38 * len(flows))
+    return stacked_shares(
+        [flow.source for flow in flows],
+        [flow.raw + flow.cut for flow in flows],
+        ((title, colour, [_count(flow, key) for flow in flows]) for key, title, colour in _FATES),
+        "share of rows, pieces of long ones counted",
+        height=120 + 38 * len(flows),
+    )
 
 
 def _count(flow: SourceFlow, key: str) -> int:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from medllm_ops.report.charts import PRETRAIN, SFT, VALIDATION
 from medllm_ops.report.data.model import Drift, Funnel, Lengths
 from medllm_ops.report.data.text import visible
-from medllm_ops.report.figure import to_json
+from medllm_ops.report.figure import stacked_shares, to_json
 
 # What was written in two strong colours, what went in the order of the steps in paler ones.
 WRITTEN: Final = {"train": ("train", PRETRAIN), "val": ("validation", VALIDATION)}
@@ -31,9 +31,6 @@ _BAR, _HEIGHT = 9, 30
 
 def fates(sources: Sequence[Funnel]) -> str:
     """Where the rows of each source went, in per cent: written to which side, or left out by which step."""
-    from plotly import graph_objects
-
-    figure = graph_objects.Figure()
     shown = [each for each in sources if each.read]
     steps = dict.fromkeys(step.step for each in shown for step in each.steps)
     last = {each.source: each.steps[-1].rows_out if each.steps else 0 for each in shown}
@@ -48,23 +45,13 @@ def fates(sources: Sequence[Funnel]) -> str:
     for name in steps:
         rows = [sum(sum(step.dropped.values()) for step in each.steps if step.step == name) for each in shown]
         bars.append((name, STEP_COLOURS.get(name, _OTHER), rows))
-    names = [visible(each.source) or "no source" for each in shown]
-    for title, colour, rows in bars:
-        if not any(rows):
-            continue
-        figure.add_bar(
-            y=names,
-            x=[100 * _share(count, each.read) for count, each in zip(rows, shown, strict=True)],
-            customdata=rows,
-            name=visible(title),
-            orientation="h",
-            marker={"color": colour, "line": {"width": 0}},
-            hovertemplate="%{customdata:,} rows (%{x:.1f} %)",
-        )
-    figure.update_layout(barmode="stack", bargap=0.35, hovermode="y unified")
-    figure.update_xaxes(title="share of the rows read", ticksuffix=" %", range=[0, 101], dtick=25)
-    figure.update_yaxes(autorange="reversed", ticksuffix="  ")
-    return to_json(figure, height=140 + 34 * len(shown))
+    return stacked_shares(
+        [visible(each.source) or "no source" for each in shown],
+        [each.read for each in shown],
+        ((visible(title), colour, rows) for title, colour, rows in bars),
+        "share of the rows read",
+        height=140 + 34 * len(shown),
+    )
 
 
 def before_and_now(drift: Drift) -> str:
