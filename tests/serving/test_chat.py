@@ -1,4 +1,5 @@
 import os
+import secrets
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -31,6 +32,20 @@ def test_a_password_is_made_once_for_the_owner_alone() -> None:
     assert stat.S_IMODE(password_file().stat().st_mode) == 0o600
 
 
+def test_two_that_start_at_once_have_one_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    make, told = secrets.token_urlsafe, []
+
+    def another_is_faster(length: int) -> str:
+        monkeypatch.setattr(secrets, "token_urlsafe", make)
+        told.append(chat_password())
+        return make(length)
+
+    monkeypatch.setattr(secrets, "token_urlsafe", another_is_faster)
+    assert [chat_password()] == told
+    assert password_file().read_text() == told[0]
+    assert list(password_file().parent.iterdir()) == [password_file()]
+
+
 def test_a_password_file_that_others_could_read_is_closed_to_them() -> None:
     chat_password()
     password_file().chmod(0o644)
@@ -56,6 +71,13 @@ def test_a_page_without_a_password_is_refused(serving_processes: Callable[[], li
     with pytest.raises(MedllmError, match=r"chat_password is empty: .*remove the file"):
         start_chat(ENDPOINT, port=free_port())
     assert serving_processes() == []
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+def test_a_password_of_blanks_is_none(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv(PASSWORD_VARIABLE, " " * 8)
+    with pytest.raises(MedllmError, match=f"{PASSWORD_VARIABLE} holds nothing but blanks"):
+        check_chat(host, free_port())
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "::"])
@@ -94,7 +116,7 @@ def test_a_page_whose_process_dies_leaves_its_last_words_only(
 ) -> None:
     (tmp_path / "gradio.py").write_text("raise ImportError('this gradio is broken')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(JobError, match=r"(?s)demo-chat.*this gradio is broken"):
+    with pytest.raises(JobError, match=r"(?s)demo@chat.*this gradio is broken"):
         start_chat(ENDPOINT, port=free_port())
     assert serving_processes() == []
     assert list_services() == []

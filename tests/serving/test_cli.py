@@ -115,7 +115,7 @@ def test_several_are_stopped_at_once_chat_pages_too(
     page = Service(chat_name("first"), "chat", LOOPBACK, free_port(), first.model_name, first.model, "secret")
     start_service(page, (sys.executable, "-c", "import time; time.sleep(600)"), {})
     assert invoke("stop", "--all").stdout.splitlines() == [
-        "stopped chat first-chat",
+        "stopped chat first@chat",
         "stopped endpoint first",
         "stopped endpoint second",
     ]
@@ -207,7 +207,7 @@ def test_the_latest_is_the_last_finished_runs_model_as_it_was_trained(
 ) -> None:
     model = make_run(serving_home)
     pages: list[Any] = []
-    page = Service("tiny-run-chat", "chat", LOOPBACK, 9101, "", "", "the password")
+    page = Service("tiny-run@chat", "chat", LOOPBACK, 9101, "", "", "the password")
     monkeypatch.setattr(cli, "start_chat", lambda *arguments: pages.append(arguments) or page)
     port = free_port()
     output = invoke("latest", "--no-foreground", "--port", port).stdout

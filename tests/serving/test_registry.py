@@ -239,6 +239,42 @@ def test_a_chat_page_ends_alone(wait_until: WaitUntil) -> None:
     assert list_services() == [one]
 
 
+def test_the_chat_page_of_an_endpoint_is_not_taken_for_another_endpoint(wait_until: WaitUntil) -> None:
+    short, long = service("qwen-14b"), service("qwen-14b-chat")
+    start(long)
+    page = service(chat_name("qwen-14b"), "chat")
+    start(short)
+    start(page)
+    assert stop_service("qwen-14b") == [page, short]
+    assert list_services() == [long]
+
+
+def test_an_endpoint_with_the_name_of_a_chat_page_is_refused(serving_processes: Processes) -> None:
+    with pytest.raises(MedllmError, match=r"'demo@chat': the ending @chat is for chat pages; leave it out"):
+        start(service(chat_name("demo")))
+    assert serving_processes() == []
+
+
+def test_the_longest_name_is_served_with_its_page_and_stopped(serving_processes: Processes) -> None:
+    one, page = service("a" * 120), service(chat_name("a" * 120), "chat")
+    start(one)
+    start(page)
+    assert stop_service(one.name) == [page, one]
+    assert serving_processes() == []
+
+
+def test_a_broken_state_file_does_not_hide_the_others(serving_home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = serving_home / "serving" / "broken" / "service.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    one = service()
+    start(one)
+    with caplog.at_level(logging.WARNING):
+        assert list_services() == [one]
+    assert "broken/service.json is not the state of a service" in caplog.text
+    path.unlink()
+
+
 def test_what_cannot_be_started_leaves_nothing(serving_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(job: Job) -> None:
         raise OSError(28, "No space left on device")
@@ -250,7 +286,7 @@ def test_what_cannot_be_started_leaves_nothing(serving_home: Path, monkeypatch: 
     assert not service_directory("demo").exists()
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc", "-x", "名", "a" * 121, "a\n"])
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc", "-x", "名", "a" * 121, "a\n", "@chat", "a@chat@chat"])
 def test_a_name_that_is_no_folder_name_is_refused(serving_home: Path, name: str) -> None:
     with pytest.raises(MedllmError, match=r"service name .*letters, digits"):
         stop_service(name)

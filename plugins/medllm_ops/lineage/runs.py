@@ -12,7 +12,7 @@ from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json
 from medllm_ops.home import home
 from medllm_ops.parameters import STAGES
-from medllm_ops.serving.registry import Service, find_service
+from medllm_ops.serving.registry import Service, known_services
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,7 @@ def stage_of(run: TrainedRun, source: str) -> str | None:
 def services_of(models: Iterable[Path]) -> list[Service]:
     """What serves one of these models at this moment."""
     wanted = {path.resolve() for path in models}
-    names = sorted(path.parent.name for path in (home() / "serving").glob("*/service.json"))
-    found = (service for name in names if (service := find_service(name)))
-    return [service for service in found if Path(service.model).resolve() in wanted and service.running()]
+    return [one for one in known_services() if Path(one.model).resolve() in wanted and one.running()]
 
 
 def _read(folder: Path) -> TrainedRun | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -27,16 +29,24 @@ def password_file() -> Path:
 
 
 def chat_password() -> str:
-    """``MEDLLM_CHAT_PASSWORD`` if it is set, else the one in :func:`password_file`, made at first use."""
+    """``MEDLLM_CHAT_PASSWORD`` if it is set, else the one in :func:`password_file`, made at first use.
+
+    :raises MedllmError: if the variable holds nothing but blanks.
+    """
     if given := os.environ.get(PASSWORD_VARIABLE):
+        if not given.strip():
+            raise MedllmError(f"{PASSWORD_VARIABLE} holds nothing but blanks: give a password, or unset it")
         return given
     path = password_file()
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+    if not path.exists():
+        # A temporary file is its owner's alone. It gets the name when it is whole: several pages may start at once.
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", encoding="ascii") as file:
             file.write(secrets.token_urlsafe(9))
-    except FileExistsError:
-        path.chmod(0o600)
+            file.flush()
+            with contextlib.suppress(FileExistsError):
+                os.link(file.name, path)
+    path.chmod(0o600)
     return path.read_text(encoding="utf-8").strip()
 
 

@@ -31,7 +31,11 @@ EXIT_INTERRUPTED = 130
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="The chat page's port.")]
 Host = Annotated[
-    str, typer.Option(help="The chat page's address; 0.0.0.0 for other machines, never without a password.")
+    str,
+    typer.Option(
+        help="The chat page's address; 0.0.0.0 for other machines. The password is MEDLLM_CHAT_PASSWORD, there of at"
+        " least 8 characters, or the one in serving/chat_password, made at first use."
+    ),
 ]
 EndpointPort = Annotated[
     int | None,

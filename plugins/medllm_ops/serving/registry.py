@@ -7,7 +7,7 @@ import logging
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,8 @@ from medllm_ops.home import home
 
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,119}")
+# No endpoint has it in its name, so that no endpoint is taken for the chat page of another one.
+_CHAT_ENDING = "@chat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def service_directory(name: str) -> Path:
 
     :raises MedllmError: if the name is no folder name.
     """
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name.removesuffix(_CHAT_ENDING)):
         raise MedllmError(f"service name {name!r}: letters, digits and ._+- only, at most 120")
     return home() / "serving" / name
 
@@ -112,11 +114,21 @@ def find_service(name: str) -> Service | None:
         raise MedllmError(f"{path} is not the state of a service ({error}); remove its folder") from error
 
 
+def known_services() -> Iterator[Service]:
+    """The services that have a state, running or not; one whose file cannot be read is left out, with a warning."""
+    for name in sorted(path.parent.name for path in (home() / "serving").glob("*/service.json")):
+        try:
+            service = find_service(name)
+        except MedllmError as error:
+            _log.warning("%s", error)
+            continue
+        if service:
+            yield service
+
+
 def list_services() -> list[Service]:
     """The services that run; what is left of those that ended by themselves is cleared away, with a warning."""
-    names = sorted(path.parent.name for path in (home() / "serving").glob("*/service.json"))
-    services = [service for name in names if (service := find_service(name))]
-    return [service for service in services if service.running() or not _clear_ended(service)]
+    return [service for service in known_services() if service.running() or not _clear_ended(service)]
 
 
 def _clear_ended(service: Service) -> bool:
@@ -140,8 +152,9 @@ def stop_service(name: str) -> list[Service]:
 
     :return: what was ended, the chat page first; empty if nothing has this name.
     """
+    names = (name,) if name.endswith(_CHAT_ENDING) else (chat_name(name), name)
     with _lock():
-        services = [service for service in map(find_service, (chat_name(name), name)) if service]
+        services = [service for service in map(find_service, names) if service]
         for service in services:
             _end(service)
     return services
@@ -149,7 +162,7 @@ def stop_service(name: str) -> list[Service]:
 
 def chat_name(endpoint_name: str) -> str:
     """The name of the chat page in front of an endpoint."""
-    return f"{endpoint_name}-chat"
+    return f"{endpoint_name}{_CHAT_ENDING}"
 
 
 def _end(service: Service) -> None:
@@ -163,8 +176,10 @@ def start_service(
     """Start a service's process under a supervisor in a session of its own.
 
     :param files: JSON files to put into the service's folder first, for its owner's eyes only.
-    :raises MedllmError: if a service of this name runs, or the port is taken.
+    :raises MedllmError: if a service of this name runs, the port is taken, or an endpoint has a chat page's name.
     """
+    if service.kind == "endpoint" and service.name.endswith(_CHAT_ENDING):
+        raise MedllmError(f"service name {service.name!r}: the ending {_CHAT_ENDING} is for chat pages; leave it out")
     with _lock():
         earlier = find_service(service.name)
         if earlier and earlier.running():
