@@ -8,6 +8,7 @@ from typing import Any
 from airflow.sdk import DAG, Param, chain, get_current_context, task
 
 from medllm_ops.operators.dataset import DataReportOperator, DatasetBuildOperator
+from medllm_ops.operators.params import source_names
 from medllm_ops.operators.refresh import assets_of
 from medllm_ops.operators.refresh_dag import text_param
 
@@ -33,7 +34,7 @@ FORM = {
         items={"type": "string"},
         title="Sources",
         description="Which to take; none named means all that the corpus has.",
-        examples=["pubmed", "clinicaltrials", "tcm_books", "docx", "alpaca", "deepctrl", "disc_medllm"],
+        examples=source_names(),
         section="Dataset",
     ),
     "curation": text_param(
@@ -55,7 +56,7 @@ FORM = {
         items={"type": "string"},
         title="Allowed licences",
         description="Sources that are used whatever the licences of their records are, unknown ones too.",
-        examples=["docx", "tcm_books", "alpaca", "deepctrl", "disc_medllm"],
+        examples=source_names(),
         section="Curation",
     ),
 }

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from airflow.sdk import DAG, Param
 
+from medllm_ops.operators.params import source_names
 from medllm_ops.operators.refresh_dag import refresh_dag, text_param
 
-SOURCES = [
-    "docx",
-    "tcm_books",
-    "alpaca",
-    "deepctrl",
-    "disc_medllm",
-    "messages",
-    "conversations",
-    "query_response",
-    "preference",
-]
+# They come by their publishers' own ways, each by a DAG of its own.
+ELSEWHERE = ("pubmed", "clinicaltrials")
+SOURCES = [name for name in source_names() if name not in ELSEWHERE]
 
 FORM = {
     "source": Param("docx", enum=SOURCES, title="Source", description="What kind of files they are."),

@@ -17,8 +17,13 @@ from medllm_ops.parameters import Parameters
         ({"max_steps": "many"}, "max_steps: Input should be a valid integer"),
         ({"seed": 2**32}, "seed: Input should be less than 4294967296"),
         ({"where": "the moon"}, "where: Input should be 'local' or 'kubernetes' (got 'the moon')"),
-        ({"name_zh": "{{NAME}}"}, "name_zh: Some text on one line, without braces and angle brackets"),
+        ({"name_zh": "{{NAME}}"}, "name_zh: Some text on one line, without braces, angle brackets and characters that"),
         ({"author_en": "  "}, "author_en: Some text on one line"),
+        *(
+            ({"name_en": f"Med{sign}Buddy"}, "angle brackets and characters that cannot be seen")
+            for sign in ("\r", "\n", "\t", "\0", "\x85", "\u200b", "\u2028", "\u202e", "\ufeff")
+        ),
+        ({"name_zh": "\u200b"}, "name_zh: Some text on one line"),
         ({"name_en": "x" * 41}, "name_en: String should have at most 40 characters"),
         ({"recipe": ""}, "recipe: String should have at least 1 character"),
         (
@@ -39,6 +44,11 @@ def test_a_bad_parameter_is_named_with_what_is_allowed(values: dict[str, Any], s
         Parameters.check(values)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["青禾医助", "Médi-Buddy 2.0", "MED·BUDDY (β) ∑", "O'Neill & Söhne", "医\u3000助"])
+def test_a_name_may_have_any_character_that_is_seen(name: str) -> None:
+    assert Parameters.check({"name_en": name}).name_en == name
 
 
 def test_all_bad_parameters_are_named_at_once() -> None:

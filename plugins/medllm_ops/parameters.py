@@ -13,7 +13,9 @@ from medllm_ops.errors import MedllmError
 Stage = Literal["pretrain", "sft", "self_cognition", "dpo"]
 STAGES: tuple[Stage, ...] = ("pretrain", "sft", "self_cognition", "dpo")
 _OF_CURATION = ("rows_per_source", "curation", "evalsets", "allow_licences")
-_NAME = r"^[^{}<>\n]*[^{}<>\s][^{}<>\n]*$"
+# Neither in a name: braces, angle brackets, and what cannot be seen (control, format and line separator characters).
+_BARRED = r"{}<>\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+_NAME = rf"^[^{_BARRED}]*[^{_BARRED}\s][^{_BARRED}]*$"
 
 
 class Parameters(BaseModel):
@@ -42,8 +44,8 @@ class Parameters(BaseModel):
     sources: list[str] = Field(
         default_factory=list,
         title="Sources",
+        # No examples: the form shows what is in the catalogue.
         description="Which sources to train on; none named means all that there are.",
-        examples=["pubmed", "clinicaltrials", "tcm_books", "docx", "alpaca", "deepctrl", "disc_medllm"],
     )
     rows_per_source: int = Field(
         default=0,
@@ -62,7 +64,6 @@ class Parameters(BaseModel):
         default_factory=list,
         title="Allowed licences",
         description="Sources of the corpus that are used whatever the licences of their records are, unknown ones too.",
-        examples=["docx", "tcm_books", "alpaca", "deepctrl", "disc_medllm"],
     )
     evalsets: list[str] = Field(
         default_factory=list,
@@ -174,7 +175,9 @@ class Parameters(BaseModel):
         default=True, title="Serve", description="Start the OpenAI endpoint and prove it with a prompt."
     )
     keep_serving: bool = Field(
-        default=False, title="Keep serving", description="Leave the endpoint running after the proof."
+        default=False,
+        title="Keep serving",
+        description="Leave the endpoint running after the proof. Without Serve there is none, and nothing to keep.",
     )
     where: Literal["local", "kubernetes"] = Field(
         default="local",
@@ -245,5 +248,5 @@ def _explain(problem: ErrorDetails) -> str:
         return f"{name}: there is no such parameter (parameters: {', '.join(Parameters.model_fields)})"
     allowed = problem["msg"]
     if problem["type"] == "string_pattern_mismatch":
-        allowed = "Some text on one line, without braces and angle brackets"
+        allowed = "Some text on one line, without braces, angle brackets and characters that cannot be seen"
     return f"{name}: {allowed} (got {problem['input']!r})"

@@ -21,6 +21,10 @@ print("errors", bag.import_errors)
 print("dags", sorted(bag.dags))
 print("tasks", [task.task_id for task in bag.dags["medllm_train"].topological_sort()])
 print("heavy", sorted(set(sys.argv[2:]) & set(sys.modules)))
+print("cut", [name for name, dag in bag.dags.items() if not dag.description.endswith(".")])
+schemas = {f"{dag}.{name}": one.params.get_param(name).schema for dag, one in bag.dags.items() for name in one.params}
+offered = {name: schema.get("enum") or schema.get("examples") or () for name, schema in schemas.items()}
+print("toy", sorted(name for name, sources in offered.items() if "toy" in sources))
 """
 
 
@@ -39,7 +43,7 @@ def import_dags(python: str, repository: Path, home: Path) -> dict[str, str]:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    told = ("errors", "dags", "tasks", "heavy")
+    told = ("errors", "dags", "tasks", "heavy", "cut", "toy")
     return dict(line.split(" ", 1) for line in done.stdout.splitlines() if line.startswith(told))
 
 
@@ -48,7 +52,24 @@ def test_every_dag_imports_without_the_heavy_packages(repository: Path, tmp_path
     # The groups that the graph shows leave the tasks the names and the order of the chain's steps.
     dags = str(sorted(path.stem for path in (repository / "dags").glob("*.py")))
     tasks = str([step.name for step in STEPS])
-    assert told == {"errors": "{}", "dags": dags, "tasks": tasks, "heavy": "[]"}
+    assert told == {"errors": "{}", "dags": dags, "tasks": tasks, "heavy": "[]", "cut": "[]", "toy": "[]"}
+
+
+def test_a_source_of_ones_own_can_be_chosen_in_every_form(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "include" / "datasets"
+    folder.mkdir(parents=True)
+    for path in (repository / "include" / "datasets").glob("*.yaml"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    entry = "{module: no.such.module, title: x, publisher: x, licence: x, terms: x, order: 999}"
+    (folder / "toy.yaml").write_text(entry, encoding="utf-8")
+    monkeypatch.setenv("MEDLLM_INCLUDE", str(folder.parent))
+    told = import_dags(sys.executable, repository, tmp_path)
+    assert told["errors"] == "{}"
+    forms = {"build_datasets": ("allow_licences", "sources"), "import_documents": ("source",)}
+    forms["medllm_train"] = ("allow_licences", "sources")
+    assert told["toy"] == str([f"{dag}.{field}" for dag, fields in forms.items() for field in fields])
 
 
 @pytest.mark.slow

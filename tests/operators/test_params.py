@@ -6,6 +6,7 @@ from airflow.sdk.exceptions import ParamValidationError
 from medllm_ops.errors import MedllmError
 from medllm_ops.operators.params import check, form
 from medllm_ops.parameters import Parameters
+from medllm_ops.sources import catalogue
 
 
 def test_the_form_is_the_parameters_and_the_runs_name() -> None:
@@ -24,6 +25,11 @@ def test_every_field_is_told_in_words(name: str) -> None:
         assert param.schema["examples"]
 
 
+@pytest.mark.parametrize("name", ["sources", "allow_licences"])
+def test_every_source_of_the_catalogue_can_be_chosen(name: str) -> None:
+    assert form()[name].schema["examples"] == [entry.name for entry in catalogue()]
+
+
 def test_the_forms_defaults_are_valid() -> None:
     values = {name: param.resolve() for name, param in form().items()}
     assert check(values) == Parameters()
@@ -37,6 +43,8 @@ def test_the_forms_defaults_are_valid() -> None:
         ("rows_per_source", -1),
         ("where", "moon"),
         ("name_en", "{{NAME}}"),
+        ("name_en", "\u200b"),
+        ("author_zh", "北辰\r实验室"),
         ("pretrain", "yes"),
         ("sources", "pubmed"),
         ("recipe", ""),

@@ -7,6 +7,7 @@ from typing import Any
 from airflow.sdk import Param
 
 from medllm_ops.parameters import Parameters
+from medllm_ops.sources import catalogue
 
 _SECTIONS = {
     "Data": (
@@ -37,6 +38,12 @@ _SECTIONS = {
     "Identity": ("name_zh", "name_en", "author_zh", "author_en"),
     "Service": ("serve", "keep_serving", "where"),
 }
+_OF_SOURCES = ("sources", "allow_licences")
+
+
+def source_names() -> list[str]:
+    """What a form offers where sources are named: those of the catalogue, of which no module is imported."""
+    return [entry.name for entry in catalogue()]
 
 
 def form(**defaults: Any) -> dict[str, Param]:
@@ -54,6 +61,8 @@ def form(**defaults: Any) -> dict[str, Param]:
         if schema["type"] == "array":
             # A list that is left empty in the form arrives as null.
             schema["type"] = ["array", "null"]
+        if name in _OF_SOURCES:
+            schema["examples"] = source_names()
         if "const" in schema:
             schema["enum"] = [schema.pop("const")]
         params[name] = Param(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -41,6 +42,11 @@ COMMON = {
 }
 
 
+def _first_sentence(text: str) -> str:
+    """A text as far as its first full stop, on one line."""
+    return re.split(r"(?<=\.) ", " ".join(text.split()), maxsplit=1)[0]
+
+
 def refresh_dag(
     dag_id: str, source: str, title: str, form: dict[str, Param], schedule: Any = None, doc: str | None = None
 ) -> DAG:
@@ -55,7 +61,7 @@ def refresh_dag(
     with DAG(
         dag_id=dag_id,
         dag_display_name=title,
-        description=(doc or "").strip().partition("\n")[0],
+        description=_first_sentence(doc or ""),
         doc_md=doc,
         schedule=schedule,
         start_date=datetime(2026, 1, 1),
