@@ -13,7 +13,7 @@ import yaml
 from medllm_ops.errors import MedllmError
 from medllm_ops.models import resolve
 from medllm_ops.parameters import Parameters
-from medllm_ops.plan import make_plan
+from medllm_ops.plan import make_plan, start
 from medllm_ops.run import Run
 from medllm_ops.swift.installed import installed
 
@@ -57,6 +57,43 @@ def test_what_ms_swift_would_refuse_is_refused_first(tmp_path: Path) -> None:
         plan(tmp_path, extra={"use_ligr_kernel": True})
     with pytest.raises(MedllmError, match="ms-swift knows no template qwen9"):
         plan(tmp_path, template="qwen9")
+
+
+def test_the_same_words_in_two_folders_are_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"raw": "raw", "curation": "./own.yaml", "evalsets": ["asked.jsonl"], "model": "model", "recipe": "own.yaml"}
+    names, runs = set(), []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        (folder / "model").mkdir(parents=True)
+        (folder / "own.yaml").write_text("{name: own, model: tiny-random-qwen2, stages: {sft: {max_steps: 1}}}")
+        for name, value in told.items():
+            monkeypatch.chdir(folder)
+            runs.append(start(None, Parameters.check({"recipe": "tiny", name: value})))
+            monkeypatch.chdir(tmp_path)
+            absolute = runs[-1].parameters.model_dump()
+            names.add(runs[-1].name)
+            here = [str(folder / word) for word in (value if isinstance(value, list) else [value])]
+            assert absolute[name] == (here if isinstance(value, list) else here[0])
+            assert start(None, Parameters.check({"recipe": "tiny", name: absolute[name]})) == runs[-1]
+    assert len(names) == len(runs) == 10
+
+
+def test_a_dataset_and_a_shape_in_a_folder_are_told_by_their_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    run = start("folders", Parameters.check({"dataset": "./frozen/1", "model": "random:model"}))
+    assert run.parameters.dataset == str(tmp_path / "frozen" / "1")
+    assert run.parameters.model == f"random:{tmp_path / 'model'}"
+
+
+@pytest.mark.parametrize("model", ["Qwen/Qwen3-14B", "tiny-random-qwen2", "random:Qwen/Qwen3-14B"])
+def test_a_name_is_not_taken_for_a_path(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny-random-qwen2").mkdir()
+    (tmp_path / "medical").mkdir()
+    run = start("names", Parameters.check({"dataset": "medical@3", "model": model, "recipe": "demo"}))
+    assert (run.parameters.dataset, run.parameters.model, run.parameters.recipe) == ("medical@3", model, "demo")
 
 
 def test_an_evaluation_set_that_is_missing_is_refused_first(tmp_path: Path) -> None:

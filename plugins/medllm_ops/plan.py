@@ -22,13 +22,40 @@ if TYPE_CHECKING:
 def start(name: str | None, parameters: Parameters) -> Run:
     """Make a run, or find it again; whether it ends with an alignment is decided here, where the recipe decides it.
 
+    Paths become absolute first: under the same words lies something else when they are typed in another folder.
+
     :param name: the run's; by default made of the parameters.
     :raises MedllmError: if there is no such recipe, or the name is taken by a run with other parameters.
     """
     from medllm_ops.swift.recipe import read_recipe
 
+    parameters = _with_absolute_paths(parameters)
     aligned = parameters.dpo is None and "dpo" in read_recipe(parameters.recipe).stages
     return Run.create(name or default_run_name(parameters), parameters.settled(aligned))
+
+
+def _with_absolute_paths(parameters: Parameters) -> Parameters:
+    """What is a name, of a recipe that ships, a model of a hub, or a dataset, stays as it is."""
+    from medllm_ops.datasets.store import is_folder
+    from medllm_ops.models.resolve import RANDOM, is_made_here
+    from medllm_ops.swift.recipe import list_recipes
+
+    changes: dict[str, Any] = {
+        name: _absolute(path) for name in ("raw", "curation") if (path := getattr(parameters, name))
+    }
+    changes["evalsets"] = [_absolute(path) for path in parameters.evalsets]
+    if parameters.recipe not in list_recipes() and Path(parameters.recipe).is_file():
+        changes["recipe"] = _absolute(parameters.recipe)
+    if parameters.dataset and is_folder(parameters.dataset):
+        changes["dataset"] = _absolute(parameters.dataset)
+    model = (parameters.model or "").removeprefix(RANDOM)
+    if model and not is_made_here(model) and Path(model).expanduser().is_dir():
+        changes["model"] = f"{RANDOM if parameters.model != model else ''}{_absolute(model)}"
+    return parameters.model_copy(update=changes)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def make_plan(run: Run) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from medllm_ops.compute.local import LocalPlace
 from medllm_ops.compute.processes import end_job, marked_processes
 from medllm_ops.files import read_json
 from medllm_ops.parameters import Parameters
-from medllm_ops.ui.standalone import JOB_ID, Login, airflow_standalone
+from medllm_ops.ui.standalone import JOB_ID, Login, airflow_port, airflow_standalone
 from ui.ports import free_ports
 
 if TYPE_CHECKING:
@@ -169,6 +169,21 @@ def test_make_up_that_is_ended_while_it_starts_leaves_nothing(tmp_path: Path) ->
     finally:
         process.kill()
         end_job(f"{JOB_ID}-{port}")
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "65534", "-1", "80.5", " "])
+def test_a_port_that_is_none_is_refused_in_words(port: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "MEDLLM_AIRFLOW_PORT": port}
+    command = [sys.executable, "-m", "medllm_ops.ui.standalone"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    told = f"error: MEDLLM_AIRFLOW_PORT={port}: a number from 1 to 65533, the first of three ports\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", told)
+
+
+@pytest.mark.parametrize(("told", "port"), [("", 8080), ("9000", 9000), ("65533", 65533)])
+def test_the_port_is_the_one_that_was_told(told: str, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDLLM_AIRFLOW_PORT", told)
+    assert airflow_port() == port
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ def find_dataset(name: str, version: int | str | None = None) -> Dataset:
     :param version: a number or ``latest``, which it is by default.
     :raises MedllmError: naming the datasets, or the versions, that there are.
     """
-    if "/" in name or Path(name, MANIFEST).is_file():
+    if is_folder(name):
         return of_folder(Path(name))
     name, _, told = name.partition("@")
     wanted = version if version is not None else told or LATEST
@@ -107,6 +107,11 @@ def find_dataset(name: str, version: int | str | None = None) -> Dataset:
     else:
         number = int(wanted)
     return Dataset(folder_of(name) / str(number), name, number)
+
+
+def is_folder(name: str) -> bool:
+    """Whether a dataset is told by its folder, and not by its name."""
+    return "/" in name or Path(name, MANIFEST).is_file()
 
 
 def of_folder(folder: Path) -> Dataset:

@@ -27,6 +27,7 @@ from medllm_ops.files import read_json
 
 START_SECONDS = 240.0
 PORTS = 3
+MOST_PORT = 65535 - PORTS + 1
 JOB_ID = "airflow-standalone"
 
 
@@ -116,13 +117,24 @@ def _login(url: str, airflow_home: Path) -> Login:
     return Login(url, user, password)
 
 
+def airflow_port() -> int:
+    """The port of the pages, of which the next two must be ports as well: ``MEDLLM_AIRFLOW_PORT``, or 8080.
+
+    :raises MedllmError: if the variable holds anything else.
+    """
+    text = os.environ.get("MEDLLM_AIRFLOW_PORT") or "8080"
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_PORT:
+        raise MedllmError(f"MEDLLM_AIRFLOW_PORT={text}: a number from 1 to {MOST_PORT}, the first of three ports")
+    return int(text)
+
+
 def main() -> None:
     """Run until Ctrl-C."""
     home = Path(os.environ.get("AIRFLOW_HOME", "var/airflow")).absolute()
-    port = int(os.environ.get("MEDLLM_AIRFLOW_PORT", "8080"))
     checkout = Path(__file__).resolve().parents[3]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        port = airflow_port()
         print(f"starting Airflow, about a minute; log: {home / 'standalone.log'}", flush=True)
         with airflow_standalone(home, port, checkout / "dags", checkout / "plugins") as login:
             print(f"{login.url}  user {login.user}  password {login.password}\nCtrl-C ends it", flush=True)
