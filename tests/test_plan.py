@@ -59,22 +59,24 @@ def test_what_ms_swift_would_refuse_is_refused_first(tmp_path: Path) -> None:
         plan(tmp_path, template="qwen9")
 
 
-def test_the_same_words_in_two_folders_are_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"raw": "raw", "curation": "./own.yaml", "evalsets": ["asked.jsonl"], "model": "model", "recipe": "own.yaml"}
-    names, runs = set(), []
+@pytest.mark.parametrize(
+    ("field", "word"),
+    [("raw", "raw"), ("curation", "./own.yaml"), ("evalsets", "asked"), ("model", "model"), ("recipe", "own.yaml")],
+)
+def test_the_same_words_in_two_folders_are_two_runs(
+    field: str, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         (folder / "model").mkdir(parents=True)
         (folder / "own.yaml").write_text("{name: own, model: tiny-random-qwen2, stages: {sft: {max_steps: 1}}}")
-        for name, value in told.items():
-            monkeypatch.chdir(folder)
-            runs.append(start(None, Parameters.check({"recipe": "tiny", name: value})))
-            monkeypatch.chdir(tmp_path)
-            absolute = runs[-1].parameters.model_dump()
-            names.add(runs[-1].name)
-            here = [str(folder / word) for word in (value if isinstance(value, list) else [value])]
-            assert absolute[name] == (here if isinstance(value, list) else here[0])
-            assert start(None, Parameters.check({"recipe": "tiny", name: absolute[name]})) == runs[-1]
-    assert len(names) == len(runs) == 10
+        monkeypatch.chdir(folder)
+        runs.append(start(None, Parameters.check({field: [word] if field == "evalsets" else word})))
+        told = getattr(runs[-1].parameters, field)
+        assert told == ([str(folder / word)] if field == "evalsets" else str(folder / word))
+        monkeypatch.chdir(tmp_path)
+        assert start(None, Parameters.check({field: told})) == runs[-1]
+    assert runs[0].name != runs[1].name
 
 
 def test_a_dataset_and_a_shape_in_a_folder_are_told_by_their_whole_path(
