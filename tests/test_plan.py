@@ -98,6 +98,28 @@ def test_a_name_is_not_taken_for_a_path(model: str, tmp_path: Path, monkeypatch:
     assert (run.parameters.dataset, run.parameters.model, run.parameters.recipe) == ("medical@3", model, "demo")
 
 
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ({"name_en": "Jupiter"}, "the largest planet"),
+        ({"name_zh": "东京"}, "日本的首都"),
+        ({"name_en": "Juliet"}, "Who wrote Romeo and Juliet"),
+        ({"author_zh": "谁"}, "是谁把你开发出来的"),
+    ],
+)
+def test_a_name_of_the_identity_gates_own_text_is_refused_first(
+    names: dict[str, str], text: str, tmp_path: Path
+) -> None:
+    stages = {"sft": {"max_steps": 1}, "self_cognition": {"max_steps": 1}}
+    with pytest.raises(MedllmError, match=f"stands in the identity gate's own text .*{text}"):
+        plan(tmp_path, form={"self_cognition": True, **names}, stages=stages)
+
+
+def test_without_self_cognition_any_name_will_do(tmp_path: Path) -> None:
+    with pytest.raises(FetchedError):
+        plan(tmp_path, form={"name_en": "Jupiter"})
+
+
 def test_an_evaluation_set_that_is_missing_is_refused_first(tmp_path: Path) -> None:
     with pytest.raises(MedllmError, match=r"none\.jsonl: there is no such file"):
         plan(tmp_path, form={"evalsets": [str(tmp_path / "none.jsonl")]})

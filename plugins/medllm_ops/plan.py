@@ -16,6 +16,7 @@ from medllm_ops.parameters import Parameters
 from medllm_ops.run import Run, default_run_name
 
 if TYPE_CHECKING:
+    from medllm_ops.datasets.identity import Identity
     from medllm_ops.swift.recipe import Recipe
 
 
@@ -99,6 +100,9 @@ def make_plan(run: Run) -> dict[str, Any]:
     check_recipe(recipe)
     check_family(recipe, model)
     check_files(map(Path, parameters.evalsets))
+    gate = include() / "datasets" / "identity" / "gate.yaml"
+    if "self_cognition" in parameters.stages:
+        _check_names(parameters.identity, gate)
     where = _where(parameters)
     wanted = parameters.sources or list(where.sources)
     if missing := [name for name in wanted if name not in where.sources]:
@@ -122,9 +126,9 @@ def make_plan(run: Run) -> dict[str, Any]:
     with write_whole(run.recipe_file) as file:
         values = recipe.model_dump(mode="json", exclude_none=True)
         file.write(yaml.safe_dump(values, allow_unicode=True, sort_keys=False).encode())
-    for source, target in (("gate.yaml", run.gate_file), ("rows.jsonl", run.identity_file)):
+    for source, target in ((gate, run.gate_file), (gate.with_name("rows.jsonl"), run.identity_file)):
         with write_whole(target) as file:
-            file.write((include() / "datasets" / "identity" / source).read_bytes())
+            file.write(source.read_bytes())
     folder = resolve_model(model, recipe.hub)
     check_remote_code(folder, recipe.remote_code)
     decided = {
@@ -137,6 +141,28 @@ def make_plan(run: Run) -> dict[str, Any]:
     }
     write_json(run.plan_file, decided)
     return decided
+
+
+def _check_names(identity: Identity, gate: Path) -> None:
+    """Judge the answers of a model that repeats each question, and answers the controls with their references.
+
+    :raises MedllmError: if it would be taken for one that says who it is: these names cannot be judged.
+    """
+    from medllm_ops.evaluation.gates import IdentityGate, judge_identity
+
+    questions = IdentityGate.read(gate)
+    answers = [item.prompt for item in questions.identity]
+    answers += [f"{item.prompt}\n{item.reference}" for item in questions.controls]
+    said = {"answers": answers, "control_loss": 1.0}
+    verdict = judge_identity(questions, identity, said, said)
+    told = [row["after"] for row in verdict["prompts"] if row["ok"]]
+    told += [row["after"] for row in verdict["controls"] if not row["ok"]]
+    if told:
+        names = ", ".join((identity.name_zh, identity.name_en, identity.author_zh, identity.author_en))
+        raise MedllmError(
+            f"one of the names {names} stands in the identity gate's own text {told[0]!r}: whether the model has learnt"
+            " it could not be judged; choose another one"
+        )
 
 
 @dataclass(frozen=True, slots=True)
