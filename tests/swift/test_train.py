@@ -226,7 +226,38 @@ def test_a_folder_that_no_training_has_made_is_left_alone(request_: TrainRequest
     assert train(request_, place).steps
 
 
+@pytest.mark.parametrize(
+    ("file", "named", "key"),
+    [
+        ("output/checkpoint-99/adapter_model.safetensors", "output", None),
+        ("result.json", "result.json", None),
+        (".env", r"\.env", None),
+        (".git/config", r"\.git", "of other settings"),
+    ],
+)
+def test_neither_names_like_ours_nor_hidden_files_are_lost(
+    request_: TrainRequest, file: str, named: str, key: str | None
+) -> None:
+    if key:
+        write_json(request_.directory / "key.json", {"key": key})
+    path = request_.directory / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("three years", encoding="utf-8")
+    with pytest.raises(MedllmError, match=rf"would be cleared for a training, and holds .* \({named}\)"):
+        train(request_, FakePlace())
+    assert path.read_text(encoding="utf-8") == "three years"
+
+
+def test_what_a_killed_start_left_is_no_obstacle(request_: TrainRequest) -> None:
+    """Our mark is what a training writes first, and what is cleared last."""
+    request_.directory.mkdir()
+    (request_.directory / ".key.json.4711.part").write_bytes(b"{")
+    assert train(request_, FakePlace()).steps
+    assert not (request_.directory / ".key.json.4711.part").exists()
+
+
 def test_what_still_runs_is_ended_before_anything_is_cleared(request_: TrainRequest) -> None:
+    write_json(request_.directory / "key.json", {"key": "of other settings"})
     save_checkpoint(request_.output_dir, 2)
     place = FakePlace()
     there = []
@@ -236,6 +267,7 @@ def test_what_still_runs_is_ended_before_anything_is_cleared(request_: TrainRequ
 
 
 def test_a_training_that_still_runs_is_found_again_untouched(request_: TrainRequest) -> None:
+    write_json(request_.directory / "key.json", {"key": request_.key()})
     half = save_checkpoint(request_.output_dir, 3)
     (half / "optimizer.pt").write_bytes(b"being written")
     place = FakePlace(found=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,28 +16,55 @@ from medllm_ops.swift.command import parse_logged_rows
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _PROBE_BYTES = 1 << 20
-# What a stage's folder holds: nothing else is cleared away.
+_MARK = "key.json"
+# What a stage's folder holds, and what a killed writer of it leaves beside that: nothing else is cleared away.
 _OF_A_STAGE = frozenset({"attempts.json", "cache", "job", "key.json", "merge", "output", "result.json", "tokenised"})
+_HALF = re.compile(r"\.(tokenised|(attempts\.json|key\.json|merge|result\.json)\.\d+)\.(part|old|work)")
 Say = Callable[[str], Any]
+
+
+def refuse_unless_ours(directory: Path, key: str) -> None:
+    """Make sure that clearing a stage's folder for a training of this key, where need be, costs nothing of a user's.
+
+    :raises MedllmError: naming what would be lost.
+    """
+    known = _key_of(directory)
+    if known == key:
+        return
+    names = {path.name for path in directory.iterdir()} if directory.exists() else set()
+    kept = {name for name in names if not _HALF.fullmatch(name)}
+    # Somebody else's folder may have an output of its own. Our mark comes first and goes last.
+    others = kept - _OF_A_STAGE if known else kept
+    if others:
+        raise MedllmError(
+            f"{directory} would be cleared for a training, and holds what none has made "
+            f"({', '.join(sorted(others)[:3])}): give another folder, or move that away"
+        )
 
 
 def start_clean_unless_same(directory: Path, key: str) -> None:
     """Clear a stage's folder whose training had another key: checkpoints of other settings must not be resumed from.
 
-    :raises MedllmError: if it holds what no training has made.
+    :raises MedllmError: as :func:`refuse_unless_ours`.
     """
-    mark = directory / "key.json"
-    if mark.is_file() and read_json(mark)["key"] == key:
+    if _key_of(directory) == key:
         return
+    refuse_unless_ours(directory, key)
     if directory.exists():
-        names = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
-        if others := sorted(names - _OF_A_STAGE):
-            raise MedllmError(
-                f"{directory} would be cleared for a training, and holds what none has made ({', '.join(others[:3])}): "
-                "give another folder, or move that away"
-            )
-        shutil.rmtree(directory)
-    write_json(mark, {"key": key})
+        for path in directory.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != _MARK:
+                path.unlink()
+    write_json(directory / _MARK, {"key": key})
+
+
+def _key_of(directory: Path) -> str | None:
+    """The key of the training that a folder is of; None if it is of none."""
+    try:
+        return str(read_json(directory / _MARK)["key"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def remove_half_checkpoints(output_dir: Path, say: Say) -> None:

@@ -18,7 +18,7 @@ from medllm_ops.models.resolve import check_remote_code
 from medllm_ops.swift.attempts import read_attempts
 from medllm_ops.swift.command import parse_kept_rows, parse_logged_rows, rows_repeated, rows_scored
 from medllm_ops.swift.environment import process_environment
-from medllm_ops.swift.leftovers import start_clean_unless_same
+from medllm_ops.swift.leftovers import refuse_unless_ours, start_clean_unless_same
 from medllm_ops.swift.progress import Progress, read_end, read_progress
 from medllm_ops.swift.recipe import StageRecipe, load_recipe
 from medllm_ops.swift.recipe_stage import MOST
@@ -103,6 +103,8 @@ def begin(request: TrainRequest, place: Place) -> Training:
     result_file = request.directory / "result.json"
     rows, val_rows = _count_rows(request)
     key = request.key()
+    # Before its result is read, or removed: it may be of something else.
+    refuse_unless_ours(request.directory, key)
     if (done := read_result(request.directory)) and done.key == key and Path(done.checkpoint).is_dir():
         log.info("%s: already trained, %s", request.stage, done.checkpoint)
         return Training(request, rows, val_rows, None, done)
