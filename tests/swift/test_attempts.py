@@ -101,6 +101,20 @@ def test_a_training_that_ends_well_has_one_attempt(run: Run, request_: TrainRequ
     assert attempt.seconds > 0
 
 
+def test_an_attempt_that_was_killed_with_its_job_is_told_as_that(run: Run, request_: TrainRequest) -> None:
+    noted = []
+
+    def build(asked: TrainRequest, resume_from: Path | None) -> Command:
+        noted.extend(read_attempts(request_))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Attempts(request_, request_.directory / "job" / "job.log", build).run()
+    assert [(one.exit_code, one.cause) for one in noted] == [(None, "")]
+    run("step(4); end()")
+    assert [(one.exit_code, one.cause) for one in read_attempts(request_)] == [(None, "killed"), (0, "")]
+
+
 def test_out_of_memory_halves_the_batch_and_goes_on_from_the_last_whole_checkpoint(
     run: Run, request_: TrainRequest
 ) -> None:
@@ -307,6 +321,7 @@ def test_what_cannot_be_built_is_a_failure_in_words(request_: TrainRequest, monk
     assert main(file) == 1
     failure = read_json(request_.directory / "job" / "failure.json")
     assert failure == {"cause": "arguments", "sentence": "/m must be an absolute path that exists", "retry": False}
+    assert read_attempts(request_)[-1].cause == "arguments"
 
 
 def test_a_request_survives_its_file(request_: TrainRequest) -> None:

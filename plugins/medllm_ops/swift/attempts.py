@@ -44,14 +44,15 @@ Build = Callable[[TrainRequest, Path | None], Command]
 class Attempt:
     """One start of ms-swift: from which step, with which batch, and how it ended.
 
-    :param seconds: wall time. :param cause: of its end, empty if it ended well. :param change: what the next one does.
+    :param seconds: wall time. :param exit_code: None as long as it runs, and for ever if it was killed with its job.
+    :param cause: of its end, empty as long as it runs, and if it ended well. :param change: what the next one does.
     """
 
     first_step: int
     batch: int
     accumulation: int
     seconds: float = 0.0
-    exit_code: int = 0
+    exit_code: int | None = None
     cause: str = ""
     change: str = ""
 
@@ -106,7 +107,10 @@ class Attempts:
         self._request = request
         self._log = log
         self._build = build
-        self._attempts = read_attempts(request)
+        self._attempts = [
+            replace(attempt, cause="killed") if attempt.exit_code is None and not attempt.cause else attempt
+            for attempt in read_attempts(request)
+        ]
         self._nodes = Nodes.here()
         self._first = FirstNode(log.parent, self._nodes, self._say)
 
@@ -120,7 +124,11 @@ class Attempts:
             request = replace(request, recipe=request.recipe.model_copy(update=changes))
         again: dict[str, int] = {}
         while True:
-            cause = self._attempt(request)
+            try:
+                cause = self._attempt(request)
+            except MedllmError:
+                self._note(replace(self._attempts[-1], cause="arguments"))
+                raise
             if cause is None:
                 return None
             again[cause.name] = again.get(cause.name, 0) + 1
@@ -147,7 +155,7 @@ class Attempts:
             begun = time.monotonic()
             self._say(f"all {first_step} steps were made before it was killed: nothing is left to train")
             leftovers.close_log(request.output_dir, resume_from, self._log)
-            self._note(replace(attempt, seconds=time.monotonic() - begun))
+            self._note(replace(attempt, seconds=time.monotonic() - begun, exit_code=0))
             return None
         self._first.await_others()
         # Somebody may have removed the folder.
