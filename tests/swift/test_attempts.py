@@ -287,7 +287,13 @@ def test_an_end_before_the_last_step_is_no_success(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("code", "cause", "retry"),
-    [("sys.exit(2)", "arguments", False), ("os.kill(os.getpid(), 9)", "killed", True), ("1 / 0", "unknown", True)],
+    [
+        ("sys.exit(2)", "arguments", False),
+        ("os.kill(os.getpid(), 9)", "killed", True),
+        ("1 / 0", "unknown", True),
+        ("class MaxLengthError(Exception): pass\nraise MaxLengthError('Current length of row(9)')", "long row", False),
+        ("class DatasetGenerationError(Exception): pass\nraise DatasetGenerationError('An error')", "rows", False),
+    ],
 )
 def test_other_ends_are_not_tried_again_here(run: Run, code: str, cause: str, retry: bool) -> None:
     failure, given = run(code)

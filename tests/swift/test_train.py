@@ -290,6 +290,16 @@ def test_without_rows_on_both_sides_nothing_starts(request_: TrainRequest) -> No
     assert place.jobs == []
 
 
+def test_a_line_that_is_no_row_is_named_before_anything_starts(request_: TrainRequest) -> None:
+    with request_.train_files[0].open("ab") as file:
+        file.write(b"not json\n")
+    place = FakePlace()
+    with pytest.raises(MedllmError, match=r"train\.jsonl: line 9 is not JSON"):
+        train(request_, place)
+    assert place.jobs == []
+    assert not request_.directory.exists()
+
+
 def test_a_stage_is_trained_on_its_own_sets(request_: TrainRequest, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("name: r\nmodel: m\nstages: {sft: {max_steps: 4}, pretrain: {max_steps: 4}}\n")

@@ -9,7 +9,19 @@ from typing import Literal
 
 from medllm_ops.compute.job import explain_exit_code
 
-CauseName = Literal["memory", "port", "network", "disk", "arguments", "not a number", "stalled", "killed", "unknown"]
+CauseName = Literal[
+    "memory",
+    "port",
+    "network",
+    "disk",
+    "long row",
+    "rows",
+    "arguments",
+    "not a number",
+    "stalled",
+    "killed",
+    "unknown",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +52,24 @@ _PATTERNS: tuple[tuple[CauseName, str], ...] = (
         r"NCCL error|nccl(?:System|UnhandledCuda|Internal|Remote)Error|Watchdog caught collective operation timeout"
         r"|Connection closed by peer|Socket Timeout",
     ),
+    ("long row", r"^(\[rank\d+\]: )?[\w.]*\bMaxLengthError: "),
+    ("rows", r"^(\[rank\d+\]: )?[\w.]*\bDatasetGeneration(Cast)?Error: "),
 )
 _CAUSES: dict[CauseName, Cause] = {
     "disk": Cause("disk", "the disk is full; free some space and run it again: it goes on where it stood", retry=False),
     "memory": Cause("memory", "it ran out of memory", again=8),
     "port": Cause("port", "the port of its ranks was taken", again=3),
     "network": Cause("network", "its ranks lost each other (NCCL)", again=3),
+    "long row": Cause(
+        "long row",
+        "a row has more tokens than max_length: raise max_length in the recipe, or export the dataset again",
+        retry=False,
+    ),
+    "rows": Cause(
+        "rows",
+        "the rows of a file make no table: in each, a field must be there and of the same kind as in the first",
+        retry=False,
+    ),
 }
 
 

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from medllm_ops.compute.cli import job_app
 from medllm_ops.compute.local import LocalPlace
-from medllm_ops.errors import MedllmError
 from medllm_ops.models.resolve import resolve_model
 from medllm_ops.swift.check import check_recipe
 from medllm_ops.swift.families import check_family
+from medllm_ops.swift.frozen import sets_of
 from medllm_ops.swift.recipe import load_recipe
 from medllm_ops.swift.train import begin, stage_request
 
@@ -38,9 +38,8 @@ def run_job(
     # As for a run: what ms-swift would refuse is told now, and not once the model is loaded.
     check_recipe(settings)
     check_family(settings, model)
-    manifest = dataset / "manifest.json"
-    if not manifest.is_file():
-        raise MedllmError(f"{dataset} is no frozen dataset: it has no manifest.json")
+    # Before a model is fetched.
+    sets_of(dataset, stage)
     folder = resolve_model(model or settings.model, settings.hub)
     request = stage_request(stage, recipe, str(folder), str(dataset.resolve()), str(out.resolve()))
     place = LocalPlace()

@@ -15,6 +15,7 @@ from medllm_ops.compute.job import Job, Place, job_id
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import count_lines, read_json, write_json
 from medllm_ops.models.resolve import check_remote_code
+from medllm_ops.swift import frozen
 from medllm_ops.swift.attempts import read_attempts
 from medllm_ops.swift.command import parse_kept_rows, parse_logged_rows, rows_repeated, rows_scored
 from medllm_ops.swift.environment import process_environment
@@ -98,7 +99,7 @@ def read_result(stage_dir: Path) -> TrainResult | None:
 def begin(request: TrainRequest, place: Place) -> Training:
     """Submit a training, or find it again, or the result that is already there.
 
-    :raises MedllmError: if the data are empty or missing, or the stage's folder holds what no training has made.
+    :raises MedllmError: if the data are empty, missing or no rows, or the stage's folder holds what no training has made.
     """
     result_file = request.directory / "result.json"
     rows, val_rows = _count_rows(request)
@@ -111,6 +112,10 @@ def begin(request: TrainRequest, place: Place) -> Training:
     result_file.unlink(missing_ok=True)
     directory = request.directory / "job"
     if not place.running(directory, key):
+        for path in (*request.train_files, *request.val_files):
+            # ms-swift would need minutes to say that one is none, and not which.
+            for _ in frozen.read_rows(path):
+                pass
         # A job of other settings, or one that lost its supervisor, would go on writing into the cleared folder.
         place.stop(directory)
         start_clean_unless_same(request.directory, key)
@@ -144,8 +149,7 @@ def stage_request(stage: str, recipe: str, model: str, dataset: str, output_dir:
         raise MedllmError(f"recipe {settings.name} has no stage {stage}: it has {', '.join(settings.stages)}")
     # Each step that loads the model asks again: a parameter of the run may name another folder than the recipe.
     check_remote_code(Path(model), settings.remote_code)
-    manifest = read_json(Path(dataset, "manifest.json"))
-    sets = {name: figures for name, figures in manifest["sets"].items() if figures["stage"] == stage}
+    sets = frozen.sets_of(Path(dataset), stage)
     if not sets:
         raise MedllmError(f"dataset {dataset} has no set for stage {stage}")
     return TrainRequest(

@@ -109,3 +109,11 @@ def test_a_dataset_that_no_recipe_was_applied_to_is_refused(tmp_path: Path) -> N
     write_json(tmp_path / "manifest.json", {"sources": {}})
     with pytest.raises(MedllmError, match="not exported for a recipe"):
         changed_files(tmp_path)
+
+
+def test_rows_without_texts_are_named(make_dataset: Callable[..., Path]) -> None:
+    dataset = make_dataset(pubmed=("pretrain", [100] * 5, 100))
+    with (dataset / "train" / "pubmed.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"text": "of another form"}\n')
+    with pytest.raises(MedllmError, match=r"pubmed\.jsonl: line 6 has no messages with texts"):
+        read_rows(dataset, "pretrain", StageRecipe(max_steps=1))

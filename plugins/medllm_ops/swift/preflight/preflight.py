@@ -16,6 +16,7 @@ from medllm_ops.files import read_json, write_json
 from medllm_ops.run import Run
 from medllm_ops.swift.check import check_recipe
 from medllm_ops.swift.families import check_family
+from medllm_ops.swift.frozen import sets_of
 from medllm_ops.swift.preflight.cards import Card
 from medllm_ops.swift.preflight.checks import (
     device_problems,
@@ -30,7 +31,7 @@ from medllm_ops.swift.preflight.checks import (
 from medllm_ops.swift.preflight.estimate import START_SECONDS, Estimate, Target, estimate
 from medllm_ops.swift.preflight.probe import probe
 from medllm_ops.swift.preflight.remedies import remedies, smallest
-from medllm_ops.swift.preflight.rows import changed_files, read_rows, sets_of
+from medllm_ops.swift.preflight.rows import changed_files, read_rows
 from medllm_ops.swift.preflight.shape import ModelShape, read_shape
 from medllm_ops.swift.recipe import Recipe, StageRecipe, load_recipe
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import count_lines, file_hash, read_json, read_json_lines
+from medllm_ops.files import count_lines, file_hash
+from medllm_ops.swift import frozen
 from medllm_ops.swift.command import rows_scored
 from medllm_ops.swift.recipe import StageRecipe
 
@@ -138,18 +139,18 @@ def read_rows(dataset: Path, stage_name: str, stage: StageRecipe) -> Rows:
     The export counted the tokens of each set with the model's own tokenizer and template, and wrote down their sum;
     here they are shared out over the rows by the bytes of their text.
 
-    :raises MedllmError: if the dataset has no set for the stage.
+    :raises MedllmError: if the dataset has no set for the stage, or a line of one is no row.
     """
     import numpy as np
 
-    sets = sets_of(dataset, stage_name)
+    sets = frozen.sets_of(dataset, stage_name, ("tokens", "max_length"))
     if not sets:
         raise MedllmError(
             f"dataset {dataset} has no set for stage {stage_name}: export it again, or leave the stage out"
         )
     parts, val_rows, val_tokens, limit = [], 0, 0.0, 0
     for name, figures in sets.items():
-        texts = np.array([_bytes(row) for row in read_json_lines(dataset / "train" / f"{name}.jsonl")], np.float64)
+        texts = np.array(_sizes(dataset / "train" / f"{name}.jsonl"), np.float64)
         # Of a pair, the batch is as long as the longer dialogue; that there are two is the setup's business.
         tokens, longest = int(figures.get("longer_tokens", figures["tokens"])), int(figures["max_length"])
         limit = max(limit, longest)
@@ -180,32 +181,26 @@ def _share_out(texts: Any, tokens: int, longest: int) -> Lengths:
     return np.maximum(np.diff(ends, prepend=0.0), 1).astype(np.int64)
 
 
+def _sizes(path: Path) -> list[int]:
+    sizes = []
+    for number, row in enumerate(frozen.read_rows(path), 1):
+        try:
+            sizes.append(_bytes(row))
+        except (LookupError, TypeError, AttributeError) as error:
+            raise MedllmError(f"{path}: line {number} has no messages with texts") from error
+    return sizes
+
+
 def _bytes(row: Mapping[str, Any]) -> int:
     answer = row.get("rejected_response")
     texts = [message["content"] for message in row["messages"]] + ([answer] if isinstance(answer, str) else [])
     return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
 
-def sets_of(dataset: Path, stage_name: str | None = None) -> dict[str, Any]:
-    """The sets of a frozen dataset, or those of one stage, as its manifest has them.
-
-    :raises MedllmError: if the folder holds no dataset that was exported for a recipe.
-    """
-    file = dataset / "manifest.json"
-    if not file.is_file():
-        raise MedllmError(f"{dataset} is no frozen dataset: it has no manifest.json")
-    manifest = read_json(file)
-    if not isinstance(manifest, dict) or "sets" not in manifest:
-        raise MedllmError(
-            f"{dataset} was not exported for a recipe yet: a run's folder dataset/ is; its rows have no tokens counted"
-        )
-    return {name: figures for name, figures in manifest["sets"].items() if stage_name in (None, figures["stage"])}
-
-
 def changed_files(dataset: Path) -> list[str]:
     """A sentence for each file of a frozen dataset that is not what its manifest says."""
     wrong = []
-    for name, figures in sets_of(dataset).items():
+    for name, figures in frozen.sets_of(dataset, needs=SIDES).items():
         for side in SIDES:
             path, said = dataset / side / f"{name}.jsonl", figures.get("hashes", {}).get(side)
             if not path.is_file():
