@@ -23,8 +23,8 @@ from medllm_ops.errors import MedllmError
 # Line ends only at "\n": U+2028 and its kin are text inside JSON strings.
 _JSON_LINE = orjson.OPT_APPEND_NEWLINE
 
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a write for which there was no room."""
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL and error.filename is None:
+        if error.errno in FULL and error.filename is None:
             error.filename = str(path)
         raise
 

@@ -80,6 +80,18 @@ def test_a_rank_that_outlives_its_launcher_is_ended(make_job: MakeJob) -> None:
     assert (result.exit_code, result.stopped) == (0, False)
 
 
+def test_a_result_that_cannot_be_written_is_told_and_not_tried_for_ever(make_job: MakeJob) -> None:
+    job = make_job("print('done')")
+    job.result_file.mkdir(parents=True)
+    supervisor = start(job)
+    try:
+        supervisor.communicate(timeout=30)
+    finally:
+        supervisor.kill()
+    assert supervisor.returncode != 0
+    assert "cannot write the result of exit code 0: [Errno 21] Is a directory" in job.log_tail(1)
+
+
 def test_the_mark_reaches_every_process_of_the_job(make_job: MakeJob, directory: Path) -> None:
     job = make_job(f"import os; print(os.environ[{MARK!r}])")
     start(job).communicate(timeout=60)

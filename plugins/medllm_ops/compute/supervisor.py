@@ -21,7 +21,7 @@ from medllm_ops.compute.job import Job, JobResult
 from medllm_ops.compute.lease import Leases
 from medllm_ops.compute.processes import MARK, ProcessIdentity, end_job
 from medllm_ops.compute.spool import Spool
-from medllm_ops.files import write_json
+from medllm_ops.files import FULL, write_json
 
 BEAT_SECONDS = 5.0
 POLL_SECONDS = 0.5
@@ -105,21 +105,27 @@ def supervise(directory: Path, movable: bool = False) -> int:
     reserve.unlink(missing_ok=True)
     if movable and stopping and not spool.stop_file(job.id).exists():
         return exit_code
-    _write_result(job, JobResult(job.key, exit_code, time.monotonic() - started, stopping))
+    written = _write_result(job, JobResult(job.key, exit_code, time.monotonic() - started, stopping))
     if entry:
         spool.finish(job.id)
-    return exit_code
+    return exit_code if written else exit_code or 1
 
 
-def _write_result(job: Job, result: JobResult) -> None:
-    """Write down how the job ended; where the disk has no room even now, wait until it has."""
+def _write_result(job: Job, result: JobResult) -> bool:
+    """Write down how the job ended; where the disk has no room even now, wait until it has.
+
+    :return: whether that could be done; if not, the log says why.
+    """
     while True:
         try:
             write_json(job.result_file, asdict(result))
-        except OSError:
-            time.sleep(POLL_SECONDS)
-        else:
-            return
+            return True
+        except OSError as error:
+            if error.errno not in FULL:
+                with contextlib.suppress(OSError), job.log.open("ab") as log:
+                    log.write(f"cannot write the result of exit code {result.exit_code}: {error}\n".encode())
+                return False
+        time.sleep(POLL_SECONDS)
 
 
 def _start(job: Job, log: IO[bytes]) -> subprocess.Popen[bytes] | None:
