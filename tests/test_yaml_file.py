@@ -9,7 +9,7 @@ import pytest
 from medllm_ops.errors import MedllmError
 from medllm_ops.fetch.pubmed import Settings
 from medllm_ops.parameters import Parameters
-from medllm_ops.yaml_file import read_setting
+from medllm_ops.yaml_file import read_setting, read_yaml_text
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,28 @@ def test_a_field_of_a_run(item: str, value: Any) -> None:
     name, found = read_setting(item, Parameters)
     assert (name, found) == (item.partition("=")[0], value)
     assert getattr(Parameters.check({name: found}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0777", "0777"),
+        ("1:30", "1:30"),
+        ("1:30.5", "1:30.5"),
+        ("0", 0),
+        ("-12", -12),
+        ("1_000", 1000),
+        ("0x1F", 31),
+        ("1e3", 1000.0),
+        ("-.5", -0.5),
+        ("0.05", 0.05),
+        ("1.5e-3", 0.0015),
+        (".inf", float("inf")),
+    ],
+)
+def test_a_number_is_one_only_if_everybody_reads_it_as_the_same(text: str, value: Any) -> None:
+    found = read_yaml_text(text)
+    assert (found, type(found)) == (value, type(value))
 
 
 def test_a_query_is_taken_as_it_is() -> None:

@@ -81,6 +81,13 @@ def test_a_model_type_and_a_template_are_known_to_ms_swift(values: dict[str, str
         check_recipe(recipe(**values))
 
 
+@pytest.mark.parametrize("values", [{"model": "Qwen/Qwen3-0.6B"}, {"model_type": "qwen3"}])
+def test_longlora_is_refused_for_what_is_no_llama(values: dict[str, str]) -> None:
+    with pytest.raises(MedllmError, match=r"stages\.sft\.tuner_type longlora is for models of type llama, .* qwen3:"):
+        check_recipe(recipe({"tuner_type": "longlora"}, **values))
+    assert check_recipe(recipe({"tuner_type": "longlora"}, model_type="llama"))
+
+
 def test_only_ms_swifts_own_are_held_against_it() -> None:
     found = swift_arguments(StageRecipe(max_steps=1, identity_rows=5, extra={"optim": "x"}))
     assert found["optim"] == "x"

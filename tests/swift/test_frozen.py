@@ -1,4 +1,4 @@
-"""What is wrong with a dataset that a user made or changed by hand is one sentence, for a training and for preflight."""
+"""What is wrong with a dataset that a user made or changed by hand is one sentence, for training and preflight."""
 
 from __future__ import annotations
 

@@ -103,6 +103,14 @@ def test_a_stage_without_settings_is_not_left_out_unseen(tmp_path: Path) -> None
     assert "stages.sft has no settings: give it some, or remove it" in told
 
 
+def test_what_is_no_value_is_refused(tmp_path: Path) -> None:
+    assert "model: it is blank" in refused(tmp_path, model="  ")
+    assert "enforce_gates: Input should be a valid boolean (got 'no')" in refused(tmp_path, enforce_gates="no")
+    assert "max_grad_norm is nan: give a finite number" in refused_stage(
+        tmp_path, extra={"max_grad_norm": float("nan")}
+    )
+
+
 def test_packed_rows_have_no_length_to_be_grouped_by(tmp_path: Path) -> None:
     assert "packing or group_by_length" in refused_stage(
         tmp_path, packing=True, attn_impl="flash_attn", group_by_length=True

@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.models.families import known_member
+from medllm_ops.models.families import Member, known_member
 from medllm_ops.models.resolve import RANDOM, is_made_here
 from medllm_ops.swift.arguments import check_arguments
 from medllm_ops.swift.families import Status, registry, standing
@@ -38,6 +38,7 @@ def check_recipe(recipe: Recipe) -> Checked:
     for name, stage in recipe.stages.items():
         if what := what_no_proof_is_for(stage.tuner_type, stage.extra):
             raise MedllmError(f"recipe {recipe.name}: stages.{name}: {what}: {NO_PROOF}")
+    _check_longlora(recipe)
     if not is_installed():
         return Checked(recipe, ("ms-swift is not installed here: its names and values were not checked",))
     for name, stage in recipe.stages.items():
@@ -66,6 +67,23 @@ def _notes(stage: StageRecipe) -> list[str]:
     return notes
 
 
+def _check_longlora(recipe: Recipe) -> None:
+    """Refuse what ends in an assertion of ms-swift, which has longlora's attention for llama only."""
+    member = _member(recipe)
+    kind = recipe.model_type or (member.model_type if member else None)
+    stages = [name for name, stage in recipe.stages.items() if stage.tuner_type == "longlora"]
+    if stages and kind is not None and "llama" not in kind:
+        raise MedllmError(
+            f"recipe {recipe.name}: stages.{stages[0]}.tuner_type longlora is for models of type llama, and "
+            f"{recipe.model} is of type {kind}: take lora"
+        )
+
+
+def _member(recipe: Recipe) -> Member | None:
+    name = recipe.model.removeprefix(RANDOM)
+    return None if is_made_here(name) else known_member(name, recipe.model_type, recipe.template)
+
+
 def _check_family_names(recipe: Recipe) -> None:
     known = registry()
     for what, value, names in (
@@ -80,8 +98,7 @@ def _check_family_names(recipe: Recipe) -> None:
 
 def _model_notes(recipe: Recipe) -> list[str]:
     notes = []
-    name = recipe.model.removeprefix(RANDOM)
-    member = None if is_made_here(name) else known_member(name, recipe.model_type, recipe.template)
+    member = _member(recipe)
     if member is not None:
         found = standing(member)
         notes.append(f"model {recipe.model}: {found.status.value} ({found.reason})")

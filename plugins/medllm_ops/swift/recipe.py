@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, ValidationError, field_validator, model_validator
 from typing_extensions import TypedDict
 
 from medllm_ops.errors import MedllmError
@@ -80,7 +80,7 @@ class Recipe(BaseModel):
         description="The hash of the Python code in the model's folder, which then may run; left out: none may.",
     )
     enforce_gates: bool = Field(
-        True, description="Fail the run where a gate does not pass; false only for test models."
+        True, strict=True, description="Fail the run where a gate does not pass; false only for test models."
     )
     stages: Annotated[dict[StageName, StageRecipe], GetPydanticSchema(lambda _, make: make(_Stages))] = Field(
         description="The stages by name, each with settings of its own."
@@ -90,6 +90,13 @@ class Recipe(BaseModel):
     def allow_remote_code(self) -> bool:
         """Whether the model's folder may bring Python code of its own: just the code of this hash."""
         return self.remote_code is not None
+
+    @field_validator("name", "model")
+    @classmethod
+    def _not_blank(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("it is blank: give it a value")
+        return value
 
     @model_validator(mode="after")
     def _agree(self) -> Recipe:

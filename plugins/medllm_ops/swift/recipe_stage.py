@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -186,6 +187,9 @@ class StageRecipe(BaseModel):
         for name, value in extra.items():
             if value == []:
                 raise ValueError(f"{name} has no value: leave it out")
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, float) and not math.isfinite(one):
+                    raise ValueError(f"{name} is {one}: give a finite number")
         if isinstance(extra.get("freeze_parameters"), int | float):
             raise ValueError(f"freeze_parameters: {SUCCESSORS['freeze_parameters']}")
         if extra.get("lora_dtype", "float32") not in ("float16", "bfloat16", "float32"):

@@ -99,7 +99,7 @@ def read_result(stage_dir: Path) -> TrainResult | None:
 def begin(request: TrainRequest, place: Place) -> Training:
     """Submit a training, or find it again, or the result that is already there.
 
-    :raises MedllmError: if the data are empty, missing or no rows, or the stage's folder holds what no training has made.
+    :raises MedllmError: if the data are empty, missing or no rows, or the folder holds what no training has made.
     """
     result_file = request.directory / "result.json"
     rows, val_rows = _count_rows(request)
