@@ -111,6 +111,12 @@ class Run:
         timings[task] = {"task": task, "seconds": seconds, "state": state}  # repeated, it keeps its place
         write_json(path, list(timings.values()))
 
+    def state_of(self, task: str) -> str | None:
+        """How a task ended the last time, or that it runs; None if it never began."""
+        path = self.directory / "timings.json"
+        states = {row["task"]: row["state"] for row in read_json(path)} if path.is_file() else {}
+        return states.get(task)
+
     @property
     def plan_file(self) -> Path:
         """What was decided before the start: model folder, files of each source."""

@@ -212,9 +212,14 @@ def serve_arguments(run: Run) -> dict[str, Any]:
 
 
 def serve(run: Run, place: Place) -> dict[str, Any]:
-    """Serve the final model, prove it with a prompt, and leave it running only if the run says so."""
+    """Serve the final model, prove it with a prompt, and leave it running only if the run says so.
+
+    :raises MedllmError: if the recipe enforces its gates and the run's last evaluation did not pass them.
+    """
     from medllm_ops.serving.prove import serve_model
 
+    if _recipe(run).enforce_gates and run.state_of("evaluate") != "success":
+        raise MedllmError(f"run {run.name} has not passed its gates, so it is not served: its step evaluate comes first")
     return serve_model(**serve_arguments(run))
 
 
