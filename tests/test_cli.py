@@ -3,12 +3,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
+from medllm_ops import chain
+from medllm_ops.chain import Step
 from medllm_ops.cli import app, main
 from medllm_ops.errors import MedllmError
 from medllm_ops.files import read_json, read_json_lines
 from medllm_ops.parameters import Parameters
+from medllm_ops.run import Run
 
 GOOD = '{"instruction": "q", "output": "a"}\n'
 
@@ -75,6 +79,50 @@ def test_settings_are_read_as_their_fields_take_them(setting: str, value: Any, m
 def test_a_setting_that_cannot_be_read_is_refused(setting: str, sentence: str) -> None:
     with pytest.raises(MedllmError, match=re.escape(sentence)):
         CliRunner().invoke(app, ["run", "--set", setting], catch_exceptions=False)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("MEDLLM_HOME", str(tmp_path / "home"))
+    return Run.create("x", Parameters.check({"recipe": "tiny", "dpo": False}))
+
+
+@pytest.mark.parametrize(("name", "sentence"), [("mergesft", "no step 'mergesft'"), ("dpo", "step dpo is off")])
+def test_a_step_that_the_run_does_not_have_leaves_no_trace_in_it(run: Run, name: str, sentence: str) -> None:
+    with pytest.raises(MedllmError, match=sentence):
+        CliRunner().invoke(app, ["step", name, "--run", str(run.directory)], catch_exceptions=False)
+    assert run.state_of(name) is None
+
+
+@pytest.mark.parametrize("error", [MedllmError("the reason"), OSError("the reason")])
+def test_a_report_that_cannot_be_made_does_not_hide_why_the_run_failed(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    def no_report(directory: Path) -> None:
+        raise MedllmError("a file is not what its step writes")
+
+    monkeypatch.setattr(chain, "STEPS", (Step("plan", "first", fail),))
+    monkeypatch.setattr("medllm_ops.cli.start", lambda name, parameters: run)
+    monkeypatch.setattr("medllm_ops.report.build.build_report", no_report)
+    result = CliRunner().invoke(app, ["run"])
+    assert result.exception is error
+    assert "no report could be made: a file is not what its step writes" in result.output
+
+
+def test_a_model_that_did_not_pass_its_gates_is_not_served(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[str] = []
+    monkeypatch.setattr("medllm_ops.serving.prove.serve_model", lambda **arguments: served.append(arguments["name"]))
+    recipe = {"name": "x", "model": "tiny-random-qwen2", "stages": {"sft": {"max_steps": 1}}}
+    for state, enforced, count in (("failed", True, 0), ("failed", False, 1), ("success", True, 1)):
+        run.recipe_file.write_text(yaml.safe_dump({**recipe, "enforce_gates": enforced}), encoding="utf-8")
+        run.write_timing("evaluate", 1.0, state)
+        served.clear()
+        result = CliRunner().invoke(app, ["step", "serve", "--run", str(run.directory)])
+        assert len(served) == count, result.output
+        assert count or "has not passed its gates" in str(result.exception)
 
 
 def test_what_a_user_can_act_on_is_one_line(

@@ -68,6 +68,15 @@ def step(name: str) -> Step:
     raise MedllmError(f"no step {name!r}: the chain is {', '.join(candidate.name for candidate in STEPS)}")
 
 
+def check_step(name: str, parameters: Parameters) -> None:
+    """Refuse a step that a run with these parameters does not have.
+
+    :raises MedllmError: with the steps it has, or with the name of the step that is off.
+    """
+    if not step(name).wanted(parameters):
+        raise MedllmError(f"step {name} is off in this run: its parameters do without it")
+
+
 def execute(name: str, run_dir: str, place: Place | None = None) -> Any:
     """Run one step of the run in ``run_dir`` and return its small JSON.
 

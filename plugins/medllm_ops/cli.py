@@ -115,6 +115,8 @@ def step(
 ) -> None:
     """Run one step of a run alone."""
     the_run = Run.open(run)
+    # Before it is timed: a failed task stays in the verdict on the run.
+    chain.check_step(name, the_run.parameters)
     with follow_log(the_run.log_file, console) as progress, progress.step(name, None), the_run.timed(name):
         result = chain.execute(name, str(run))
     console.print_json(data=result)
@@ -135,7 +137,7 @@ def _run_chain(the_run: Run) -> None:
                     the_run.timed(item.name),
                 ):
                     item.execute(the_run, place)
-            except MedllmError:
+            except (MedllmError, OSError):
                 if item.name != "report":
                     _report_what_there_is(the_run)
                 raise
@@ -148,7 +150,11 @@ def _run_chain(the_run: Run) -> None:
 def _report_what_there_is(the_run: Run) -> None:
     from medllm_ops.report.build import build_report
 
-    build_report(the_run.directory)
+    try:
+        build_report(the_run.directory)
+    except (MedllmError, OSError) as error:  # why the run failed is what the command ends with
+        console.print(f"no report could be made: {error}", soft_wrap=True)
+        return
     console.print(f"report of what there is: {the_run.directory / 'report.html'}", soft_wrap=True)
 
 
