@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from medllm_ops.errors import MedllmError
-from medllm_ops.files import write_json
+from medllm_ops.files import read_json, write_json
 from medllm_ops.models.resolve import (
     check_model_name,
     check_remote_code,
@@ -36,6 +36,17 @@ def test_a_folder_that_lacks_a_part_is_refused(model: Path, pattern: str, what: 
     for path in model.glob(pattern):
         path.unlink()
     with pytest.raises(MedllmError, match=f"has no {what}"):
+        resolve_model(str(model))
+
+
+def test_weights_that_no_merge_could_be_proven_with_are_refused(model: Path) -> None:
+    config = read_json(model / "config.json")
+    write_json(model / "config.json", {**config, "quantization_config": {"quant_method": "gptq"}})
+    with pytest.raises(MedllmError, match="is quantised by its config.json: take the unquantised model"):
+        resolve_model(str(model))
+    write_json(model / "config.json", config)
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    with pytest.raises(MedllmError, match=r"has no weights \(\*\.safetensors\)"):
         resolve_model(str(model))
 
 

@@ -19,6 +19,7 @@ from medllm_ops.swift.merge_request import (
     base_dtype,
     existing_proof,
     file_sizes,
+    other_dtypes,
     run_request,
 )
 
@@ -40,12 +41,15 @@ def argv(request_: MergeRequest, tmp_path: Path) -> Iterator[list[str]]:
 def test_the_dtype_is_the_one_of_the_weights_on_disk(tiny_model: Path, tmp_path: Path, edit_tensors):
     base = Path(shutil.copytree(tiny_model, tmp_path / "base"))
     assert base_dtype(base) == "float32"
+    assert other_dtypes(base) == []
 
     def halve(tensors: dict[str, Any]) -> None:
         tensors.update({name: tensor.bfloat16() for name, tensor in tensors.items() if "norm" not in name})
+        tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = next(iter(tensors.values())).half()
 
     edit_tensors(base / "model.safetensors", halve)
     assert base_dtype(base) == "bfloat16"
+    assert other_dtypes(base) == ["float32"]
     (base / "model.safetensors").write_bytes(b"half")
     with pytest.raises(MedllmError, match="was cut off"):
         base_dtype(base)

@@ -48,7 +48,9 @@ def is_made_here(name: str) -> bool:
 
 
 def check_model_folder(folder: Path, *, weights: bool = True) -> Path:
-    """Return ``folder`` if it holds a config, weights and a tokenizer.
+    """Return ``folder`` if it holds a config, unquantised weights as safetensors, and a tokenizer.
+
+    No merge could be proven with other weights, and that would be known only after the training.
 
     :raises MedllmError: naming what is missing.
     """
@@ -56,8 +58,10 @@ def check_model_folder(folder: Path, *, weights: bool = True) -> Path:
         raise MedllmError(f"model folder {folder} has no config.json")
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise MedllmError(f"model folder {folder} has no tokenizer: one of {', '.join(_TOKENIZER_FILES)}")
-    if weights and not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-        raise MedllmError(f"model folder {folder} has no weights (*.safetensors)")
+    if weights and not any(folder.glob("*.safetensors")):
+        raise MedllmError(f"model folder {folder} has no weights (*.safetensors): those of another format are not read")
+    if weights and read_json(folder / "config.json").get("quantization_config"):
+        raise MedllmError(f"model folder {folder} is quantised by its config.json: take the unquantised model")
     return folder
 
 

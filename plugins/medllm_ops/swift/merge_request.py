@@ -12,7 +12,7 @@ import math
 import signal
 import struct
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -26,6 +26,8 @@ PROOF_FILE = "merge.json"
 DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 _DTYPES: dict[str, DType] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+# A buffer of old checkpoints, which is computed from the config and no longer saved.
+_RECOMPUTED = "rotary_emb.inv_freq"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,15 +90,26 @@ def base_dtype(base: Path) -> DType:
     :raises MedllmError: if the weights are missing, unreadable or quantised.
     """
     elements: dict[str, int] = {}
-    for file in sorted(base.glob("*.safetensors")):
-        for tensor in _read_header(file).values():
-            elements[tensor["dtype"]] = elements.get(tensor["dtype"], 0) + math.prod(tensor["shape"])
+    for _, tensor in _tensors(base):
+        elements[tensor["dtype"]] = elements.get(tensor["dtype"], 0) + math.prod(tensor["shape"])
     if not elements:
         raise MedllmError(f"model folder {base} has no weights in the safetensors format, so no merge can be proven")
     name = max(elements, key=lambda each: elements[each])
     if name not in _DTYPES:
         raise MedllmError(f"the weights of {base} are {name}: merge into the unquantised model instead")
     return _DTYPES[name]
+
+
+def other_dtypes(base: Path) -> list[DType]:
+    """The dtypes of weights that a merge turns into :func:`base_dtype`, unless transformers keeps them as they are."""
+    named = {tensor["dtype"] for name, tensor in _tensors(base) if not name.endswith(_RECOMPUTED)}
+    return sorted({_DTYPES[name] for name in named & _DTYPES.keys()} - {base_dtype(base)})
+
+
+def _tensors(base: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name, dtype and shape of each tensor, from the headers."""
+    for file in sorted(base.glob("*.safetensors")):
+        yield from _read_header(file).items()
 
 
 def _read_header(path: Path) -> dict[str, Any]:

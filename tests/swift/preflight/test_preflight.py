@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,6 +108,20 @@ def test_a_run_is_held_against_this_host_and_leaves_its_result(dataset: Path) ->
     assert [stage["stage"] for stage in row["stages"]] == ["pretrain", "sft", "self_cognition"]
     assert [stage["steps"] for stage in row["stages"]] == [4, 4, 4]
     assert read_json(run.directory / "preflight.json") == row
+
+
+def test_a_base_of_two_dtypes_is_told_before_it_is_trained(
+    dataset: Path, tiny_model: Path, tmp_path: Path, edit_tensors: Callable[..., None]
+) -> None:
+    run = _run(dataset)
+    base = Path(shutil.copytree(tiny_model, tmp_path / "base"))
+    write_json(run.plan_file, {"model": str(base)})
+    assert not any("one dtype" in text for text in preflight_run(run)["warnings"])
+    edit_tensors(
+        base / "model.safetensors",
+        lambda tensors: tensors.update({name: each.half() for name, each in tensors.items() if "norm" not in name}),
+    )
+    assert any("are float16, some float32: where" in text for text in preflight_run(run)["warnings"])
 
 
 def test_a_run_with_changed_rows_or_a_denied_licence_is_stopped(dataset: Path) -> None:

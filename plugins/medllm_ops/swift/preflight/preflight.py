@@ -17,6 +17,7 @@ from medllm_ops.run import Run
 from medllm_ops.swift.check import check_recipe
 from medllm_ops.swift.families import check_family
 from medllm_ops.swift.frozen import sets_of
+from medllm_ops.swift.merge_request import base_dtype, other_dtypes
 from medllm_ops.swift.preflight.cards import Card
 from medllm_ops.swift.preflight.checks import (
     device_problems,
@@ -176,7 +177,7 @@ def preflight_run(run: Run) -> dict[str, Any]:
         dataset=run.dataset,
         folder=run.directory,
     )
-    found.add((), notes)
+    found.add((), [*notes, *_mixed_weights(run.base_model, recipe.stages[parameters.stages[0]])])
     add_static(found, recipe, str(run.base_model))
     if here:
         add_host(found, recipe, target, parameters.stages)
@@ -191,6 +192,16 @@ def preflight_run(run: Run) -> dict[str, Any]:
     if not found.passed:
         raise MedllmError(f"preflight of {run.name}: {'; '.join(found.problems)}")
     return row
+
+
+def _mixed_weights(base: Path, first: StageRecipe) -> list[str]:
+    """What to say of a base whose merge with an adapter may be refused for the dtypes of its weights."""
+    if first.tuner_type == "full" or not any(base.glob("*.safetensors")) or not (others := other_dtypes(base)):
+        return []
+    return [
+        f"the weights of {base} are {base_dtype(base)}, some {' and '.join(others)}: where transformers makes them one "
+        "dtype, the merge is refused after the training; save the model in one dtype first"
+    ]
 
 
 def add_licences(found: Preflight, dataset: Path) -> None:
