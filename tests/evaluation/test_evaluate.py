@@ -1,3 +1,4 @@
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ class FakePlace:
     """Answers every request with made-up scores."""
 
     losses: dict[str, float] = field(default_factory=lambda: dict(GOOD))
+    control_loss: float = 2.0
     name: str = "MedBuddy by Xinglin Lab"
     aligned: bool = True
     jobs: list[Job] = field(default_factory=list)
@@ -43,7 +45,7 @@ class FakePlace:
             if model["ask"]:
                 named = label in ("self_cognition", "final")
                 identity = [f"I am {self.name if named else 'Qwen'}."] * 6
-                scores[label] |= {"answers": [*identity, *["Edison."] * 6], "control_loss": 2.0}
+                scores[label] |= {"answers": [*identity, *["Edison."] * 6], "control_loss": self.control_loss}
         write_json(result, scores)
         return JobResult(job.key, 0, 1.0)
 
@@ -108,6 +110,7 @@ def test_good_scores_pass_and_are_written_down(request_: EvaluationRequest) -> N
     assert [model["label"] for model in asked["models"] if model["ask"]] == ["sft", "final"]
     assert {one["name"]: one["pretraining"] for one in asked["sets"]} == {"pubmed": True, "alpaca": False}
     assert len(asked["questions"]) == 12
+    assert asked["names"] == ["MedBuddy", "Xinglin Lab", "杏林实验室", "杏林小医"]
 
 
 def test_every_gate_that_failed_is_named_and_the_verdicts_are_there(request_: EvaluationRequest) -> None:
@@ -120,6 +123,16 @@ def test_every_gate_that_failed_is_named_and_the_verdicts_are_there(request_: Ev
     assert str(request_.directory) in str(caught.value)
     assert not read_json(request_.directory / "identity.json")["passed"]
     assert [line["passed"] for line in read_json(request_.directory / "heldout.json")["gates"]].count(False) == 1
+
+
+def test_figures_that_are_not_finite_fail_their_gates_with_words(request_: EvaluationRequest) -> None:
+    place = FakePlace({**GOOD, "sft": math.nan}, control_loss=math.inf)
+    with pytest.raises(MedllmError) as caught:
+        evaluate_models(request_, place)
+    assert "sft lowers alpaca (2.0000 → not finite)" in str(caught.value)
+    assert "control loss is not finite" in str(caught.value)
+    assert read_json(request_.directory / "heldout.json")["sources"]["alpaca"]["losses"]["sft"] is None
+    assert read_json(request_.directory / "identity.json")["control_loss"]["ratio"] is None
 
 
 def test_gates_that_are_not_enforced_are_only_written_down(request_: EvaluationRequest) -> None:

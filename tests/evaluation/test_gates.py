@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,24 @@ def test_a_line_of_the_verdict_shows_the_figures() -> None:
     assert line["detail"] == "2.0000 → 1.5000 (-25.0 %)"
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "detail"),
+    [
+        (2.0, math.nan, "2.0000 → not finite"),
+        (math.nan, 2.0, "not finite → 2.0000"),
+        (0.0, 2.0, "0.0000 → 2.0000"),
+    ],
+)
+def test_a_loss_that_cannot_be_compared_fails_its_gate_with_words(before: float, after: float, detail: str) -> None:
+    (line,) = judge_held_out({"pubmed": "pretrain"}, {"base": {"pubmed": before}, "final": {"pubmed": after}})
+    assert (line["passed"], line["detail"]) == (False, detail)
+
+
+def test_a_control_loss_of_nothing_fails_the_gate() -> None:
+    verdict = judge_identity(QUESTIONS, IDENTITY, {**BEFORE, "control_loss": 0.0}, {"answers": GOOD, "control_loss": 0})
+    assert not verdict["control_loss"]["passed"]
+
+
 def test_right_names_and_untouched_controls_pass() -> None:
     verdict = judge(GOOD, loss=2.2)
     assert verdict["passed"]
@@ -192,6 +211,7 @@ def test_after_an_alignment_its_own_answers_are_judged_and_those_between_shown()
         (3, "OpenAI"),
         (6, "MedBuddy invented it."),
         (7, "medbuddy"),
+        (7, "\uff2d\uff45\uff44\uff22\uff55\uff44\uff44\uff59"),
         (8, "杏林小医"),
         (9, ""),
         (11, "{{NAME}}"),
@@ -202,6 +222,32 @@ def test_one_wrong_answer_fails_the_gate_and_is_shown(number: int, answer: str) 
     assert not verdict["passed"]
     bad = [row["id"] for row in [*verdict["prompts"], *verdict["controls"]] if not row["ok"]]
     assert bad == [f"i{number}" if number < 6 else f"c{number - 6}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "named"),
+    [
+        ("Ada", "Canada.", False),
+        ("MIT", "I admit it.", False),
+        ("MIT", "Mit 2", True),
+        ("Ada", "我是Ada医生。", True),
+        ("Ada", "Éada", False),
+        ("Ada2", "Ada", False),
+        ("Ada", "Ada2", False),
+        ("Ada", "\uff21\uff44\uff41", True),
+        ("杏林", "AI杏林2号", True),
+        ("AI杏林", "xai杏林", False),
+    ],
+)
+def test_a_name_is_one_only_where_it_stands_by_itself(name: str, answer: str, named: bool) -> None:
+    identity = dataclasses.replace(IDENTITY, name_en=name)
+    answers = [*GOOD[:1], name, *GOOD[2:5], name, answer, *GOOD[7:]]
+    verdict = judge_identity(QUESTIONS, identity, BEFORE, {"answers": answers, "control_loss": 2.0})
+    assert verdict["controls"][0]["ok"] is not named
+    assert verdict["prompts"][1]["ok"]
+    answers = [GOOD[0], answer, *answers[2:]]
+    verdict = judge_identity(QUESTIONS, identity, BEFORE, {"answers": answers, "control_loss": 2.0})
+    assert verdict["prompts"][1]["ok"] is named
 
 
 def test_a_control_may_name_the_author() -> None:

@@ -1,12 +1,13 @@
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from medllm_ops.datasets.pairs import labelled
-from medllm_ops.evaluation.score import HeldOutSet, Question, ScoredModel, ScoreRequest, last_answer, score
+from medllm_ops.evaluation.score import HeldOutSet, Question, ScoredModel, ScoreRequest, answer_tokens, last_answer, score
 from medllm_ops.files import read_json, write_json, write_json_lines
 
 
@@ -144,3 +145,10 @@ def test_a_model_with_code_of_its_own_is_scored_where_that_is_allowed(
     allowed = score(request.model_copy(update={"trust_remote_code": True}))["base"]
     plain = score(request_for(tiny_model, tmp_path / "x.jsonl", model_type="qwen2", template="qwen2_5"))["base"]
     assert allowed == plain
+
+
+def test_an_answer_has_room_for_the_longest_name() -> None:
+    tokenizer = SimpleNamespace(encode=lambda text, add_special_tokens: list(text))
+    request = ScoreRequest(models=[], sets=[], questions=[], model_type=None, template=None, system=None)
+    for length, tokens in ((0, 48), (16, 48), (17, 49), (60, 92)):
+        assert answer_tokens(request.model_copy(update={"names": ["Lab", "x" * length]}), tokenizer) == tokens

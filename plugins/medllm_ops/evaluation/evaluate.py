@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,8 @@ def _failed_answers(identity: dict[str, Any]) -> list[str]:
     answers = [*identity["prompts"], *identity["controls"]]
     failed = [f"{row['id']}: {row['after']!r}" for row in answers if not row["ok"]]
     if not identity["control_loss"]["passed"]:
-        failed.append(f"control loss times {identity['control_loss']['ratio']:.3f}")
+        ratio = identity["control_loss"]["ratio"]
+        failed.append(f"control loss times {ratio:.3f}" if math.isfinite(ratio) else "control loss is not finite")
     return failed
 
 
@@ -157,6 +159,7 @@ def _scores(
             for name, stage in sets.items()
         ],
         questions=[*identity, *controls],
+        names=sorted({getattr(request.identity, field.name) for field in fields(Identity)}),
         model_type=request.model_type,
         template=request.template,
         system=request.system,
@@ -174,4 +177,13 @@ def _scores(
     directory = request.directory / "job"
     environment = process_environment(request.directory / "cache")
     place.run(Job(job_id(directory), key, argv, directory, environment, gpus=1))
-    return dict(read_json(result_file))
+    return dict(_with_nan(read_json(result_file)))
+
+
+def _with_nan(value: Any) -> Any:
+    """The scores as they were measured: JSON has no NaN and no infinity, so a figure that is either is null there."""
+    if isinstance(value, dict):
+        return {name: _with_nan(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_with_nan(each) for each in value]
+    return math.nan if value is None else value

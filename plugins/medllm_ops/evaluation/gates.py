@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +23,8 @@ ENOUGH_ROWS = 3
 ENOUGH_PAIRS = 8
 # The models of stages that have no held-out loss of their own to lower: self-cognition and alignment.
 KEEPING = ("self_cognition", "final")
+# Latin letters and digits, of a text in lower case.
+_LATIN = "0-9a-z\u00df-\u024f\u1e00-\u1eff"
 
 
 class IdentityPrompt(BaseModel):
@@ -99,7 +104,7 @@ def judge_held_out(
         for name, stage in sets.items():
             old, new = losses[before][name], losses[after][name]
             count = rows[name] if rows else ENOUGH_ROWS
-            detail = f"{old:.4f} → {new:.4f} ({(new / old - 1) * 100:+.1f} %)"
+            detail = _change(old, new)
             if count < ENOUGH_ROWS:
                 detail += f", on {count} rows: too few to judge by"
             judged = enforced and count >= ENOUGH_ROWS
@@ -108,6 +113,15 @@ def judge_held_out(
             elif after in KEEPING:
                 verdict.append(gate(f"{after} keeps {name}", new <= old * FINAL_LOSS_RATIO, detail, judged))
     return verdict
+
+
+def _change(old: float, new: float) -> str:
+    figures = f"{_told(old)} → {_told(new)}"
+    return f"{figures} ({(new / old - 1) * 100:+.1f} %)" if old and math.isfinite(new / old) else figures
+
+
+def _told(figure: float, form: str = ".4f") -> str:
+    return format(figure, form) if math.isfinite(figure) else "not finite"
 
 
 def judge_preferences(
@@ -130,7 +144,7 @@ def judge_preferences(
     count = max(len(margins), 1)
     margin = sum(margins) / count
     accuracy = sum(0.5 if each == 0 else float(each > 0) for each in margins) / count
-    detail = f"reward margin {margin:+.4f}, accuracy {accuracy:.3f} on {len(margins)} held-out pairs"
+    detail = f"reward margin {_told(margin, '+.4f')}, accuracy {accuracy:.3f} on {len(margins)} held-out pairs"
     judged = enforced and len(margins) >= ENOUGH_PAIRS
     if len(margins) < ENOUGH_PAIRS:
         detail += ": too few to judge by"
@@ -181,7 +195,8 @@ def judge_identity(
     if between:
         for row, answer in zip([*prompts, *controls], between["answers"], strict=True):
             row["between"] = answer
-    ratio = after["control_loss"] / before["control_loss"]
+    # A loss of nothing at all was measured on nothing: no comparison with it passes.
+    ratio = after["control_loss"] / before["control_loss"] if before["control_loss"] else math.inf
     kept = ratio <= CONTROL_LOSS_RATIO
     return {
         "passed": all(row["ok"] for row in [*prompts, *controls]) and kept,
@@ -199,4 +214,14 @@ def judge_identity(
 
 
 def _mentions(text: str, names: Sequence[str]) -> bool:
-    return any(name.casefold() in text.casefold() for name in names)
+    return any(_name_pattern(_plain(name)).search(_plain(text)) for name in names)
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def _name_pattern(name: str) -> re.Pattern[str]:
+    """Finds a name that stands by itself: Ada is not in Canada. Han characters know no bounds of words."""
+    before, after = (re.match(f"[{_LATIN}]", end) is not None for end in (name[0], name[-1]))
+    return re.compile(f"(?<![{_LATIN}])" * before + re.escape(name) + f"(?![{_LATIN}])" * after)

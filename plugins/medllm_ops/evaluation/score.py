@@ -24,6 +24,8 @@ from medllm_ops.swift.template import TemplateSettings, encode, load_template
 
 # Where no loss is taken.
 NO_LABEL = -100
+# The tokens of an answer that a long name is put into, the name left out.
+AROUND_A_NAME = 32
 
 
 class HeldOutSet(BaseModel):
@@ -57,12 +59,13 @@ class ScoreRequest(BaseModel):
     """What to score.
 
     ``max_rows`` bounds the rows of each set, ``max_pairs`` the pairs of each file of ``pairs``, ``max_new_tokens`` the
-    length of an answer. ``trust_remote_code``: the models' folders may bring Python code, which is executed.
+    length of an answer, which is more only where one of ``names`` takes more than is left of it. ``trust_remote_code``: the models' folders may bring Python code, which is executed.
     """
 
     models: list[ScoredModel]
     sets: list[HeldOutSet]
     questions: list[Question]
+    names: list[str] = []
     model_type: str | None
     template: str | None
     system: str | None
@@ -129,7 +132,7 @@ class _Scorer:
                 torch.tensor([ids], device=self._device),
                 attention_mask=torch.ones((1, len(ids)), dtype=torch.long, device=self._device),
                 do_sample=False,
-                max_new_tokens=self._request.max_new_tokens,
+                max_new_tokens=answer_tokens(self._request, template.tokenizer),
                 eos_token_id=template.template_meta.stop_token_id,
                 pad_token_id=template.tokenizer.pad_token_id,
             )
@@ -162,6 +165,12 @@ class _Scorer:
         ]
         answers = [self.answer(question.prompt) for question in request.questions]
         return figures | {"answers": answers, "control_loss": self.mean_loss(references, pretraining=False)}
+
+
+def answer_tokens(request: ScoreRequest, tokenizer: Any) -> int:
+    """How many tokens an answer may have: a name that it is asked for must not be cut."""
+    longest = max((len(tokenizer.encode(name, add_special_tokens=False)) for name in request.names), default=0)
+    return max(request.max_new_tokens, AROUND_A_NAME + longest)
 
 
 def last_answer(labels: list[int]) -> list[int]:
