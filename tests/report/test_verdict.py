@@ -94,7 +94,19 @@ def test_nothing_fails_where_everything_passed(run_dir: Path) -> None:
             "dataset/ledger.json",
             lambda rows: rows[0].update({"in": 120, "out": 119}),
             "no row is lost between steps",
-            "sets pubmed gave 128 rows, export pubmed took 120",
+            "sets pubmed gave 128 rows, export pubmed took 120; export pubmed gave 119 rows, the dataset has 127",
+        ),
+        (
+            "dataset/manifest.json",
+            lambda manifest: manifest["sets"]["docx"].update(train=30),
+            "no row is lost between steps",
+            "export docx gave 36 rows, the dataset has 34",
+        ),
+        (
+            "evaluation/heldout.json",
+            lambda row: row["sources"].pop("docx"),
+            "held-out loss is measured",
+            "not of docx",
         ),
         (
             "sets/ledger.json",
@@ -121,6 +133,14 @@ def test_one_failed_gate_turns_the_verdict(
 ) -> None:
     change(file, how)
     assert failed(run_dir) == {gate: detail}
+
+
+@pytest.mark.parametrize(
+    ("folder", "step"), [("curated", "curation"), ("sets", "the sets"), ("dataset", "the export")]
+)
+def test_a_ledger_that_is_missing_turns_the_verdict(run_dir: Path, folder: str, step: str) -> None:
+    (run_dir / folder / "ledger.json").unlink()
+    assert failed(run_dir) == {"every step's ledger balances": f"no ledger of {step}"}
 
 
 def test_the_reports_own_failure_last_time_is_no_gate(run_dir: Path, change: Change) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from medllm_ops.report.collect import Collected, Ledgers
 from medllm_ops.report.flow import source_of, subject, way_of
-from medllm_ops.report.model import Answer, Gate, IdentityFigures, PreferenceFigures, Results, Wanted
+from medllm_ops.report.model import Answer, Gate, IdentityFigures, PreferenceFigures, Results
+from medllm_ops.report.rows import DataSet
 
 NOT_RUN = "not run"
 
@@ -18,7 +19,7 @@ def judge(collected: Collected) -> list[Gate]:
     wanted = results.wanted
     return [
         *_failed_tasks(results),
-        *_ledger(collected.ledgers, wanted),
+        *_ledger(collected.ledgers, results),
         Gate(
             name="dataset is frozen",
             passed=bool(results.sets),
@@ -41,7 +42,8 @@ def _failed_tasks(results: Results) -> Iterator[Gate]:
             yield Gate(name=f"task {timing.task} ends well", passed=False, detail=detail)
 
 
-def _ledger(ledgers: Ledgers, wanted: Wanted) -> Iterator[Gate]:
+def _ledger(ledgers: Ledgers, results: Results) -> Iterator[Gate]:
+    wanted = results.wanted
     missing = [name for name in wanted.sources if name not in ledgers.convert]
     if taken := wanted.dataset or wanted.corpus:
         name = f"the {'dataset' if wanted.dataset else 'corpus'} is taken"
@@ -52,9 +54,13 @@ def _ledger(ledgers: Ledgers, wanted: Wanted) -> Iterator[Gate]:
         yield Gate(name="every source is converted", passed=True, detail=f"{len(wanted.sources)} sources")
     rows = ledgers.rows()
     wrong = [" ".join(filter(None, (row.step, row.source))) for row in rows if not row.balances]
-    detail = f"not balanced: {', '.join(wrong)}" if wrong else f"{len(rows)} counts" if rows else NOT_RUN
-    yield Gate(name="every step's ledger balances", passed=bool(rows) and not wrong, detail=detail)
-    lost = list(_lost_between_steps(ledgers))
+    steps = {"curation": ledgers.curate, "the sets": ledgers.sets, "the export": ledgers.export}
+    unknown = [step for step, counted in steps.items() if not counted]
+    detail = f"not balanced: {', '.join(wrong)}" if wrong else f"{len(rows)} counts"
+    if unknown:
+        detail = f"no ledger of {', '.join(unknown)}" if rows else NOT_RUN
+    yield Gate(name="every step's ledger balances", passed=not unknown and not wrong, detail=detail)
+    lost = [*_lost_between_steps(ledgers), *_lost_in_export(ledgers, results.sets)]
     yield Gate(
         name="no row is lost between steps",
         passed=bool(rows) and not lost,
@@ -86,6 +92,14 @@ def _lost_between_steps(ledgers: Ledgers) -> Iterator[str]:
             yield f"{giver} gave {given} rows, {taker} took {taken}"
 
 
+def _lost_in_export(ledgers: Ledgers, sets: Iterable[DataSet]) -> Iterator[str]:
+    """Where the frozen dataset has other rows than its ledger tells, as sentences."""
+    given = {subject(row): row.given for row in ledgers.export}
+    for each in sets:
+        if ledgers.export and given.get(each.name, 0) != each.train + each.val:
+            yield f"export {each.name} gave {given.get(each.name, 0)} rows, the dataset has {each.train + each.val}"
+
+
 def _training(results: Results) -> Iterator[Gate]:
     figures = {stage.name: stage for stage in results.stages}
     for stage in results.wanted.stages:
@@ -113,8 +127,11 @@ def _merging(results: Results) -> Iterator[Gate]:
 def _held_out(results: Results) -> Iterator[Gate]:
     # An alignment alone has no sets of its own whose loss could be measured.
     if results.heldout or {"pretrain", "sft"} & set(results.wanted.stages):
-        detail = f"{len(results.heldout)} sources" if results.heldout else NOT_RUN
-        yield Gate(name="held-out loss is measured", passed=bool(results.heldout), detail=detail)
+        sets = [each.name for each in results.sets if each.stage in ("pretrain", "sft")]
+        missing = [name for name in sets if name not in results.heldout]
+        detail = f"not of {', '.join(missing)}" if missing else f"{len(results.heldout)} sources"
+        passed = bool(results.heldout) and not missing
+        yield Gate(name="held-out loss is measured", passed=passed, detail=detail if results.heldout else NOT_RUN)
 
 
 def _preferences(preference: PreferenceFigures | None) -> list[Gate]:
