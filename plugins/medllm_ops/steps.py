@@ -219,7 +219,7 @@ def serve(run: Run, place: Place) -> dict[str, Any]:
     from medllm_ops.serving.prove import serve_model
 
     if _recipe(run).enforce_gates and run.state_of("evaluate") != "success":
-        raise MedllmError(f"run {run.name} has not passed its gates, so it is not served: its step evaluate comes first")
+        raise MedllmError(f"run {run.name} has not passed its gates, so it is not served: evaluate it first")
     return serve_model(**serve_arguments(run))
 
 

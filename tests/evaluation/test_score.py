@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from medllm_ops.datasets.pairs import labelled
-from medllm_ops.evaluation.score import HeldOutSet, Question, ScoredModel, ScoreRequest, answer_tokens, last_answer, score
+from medllm_ops.evaluation.score import (
+    HeldOutSet,
+    Question,
+    ScoredModel,
+    ScoreRequest,
+    answer_tokens,
+    last_answer,
+    score,
+)
 from medllm_ops.files import read_json, write_json, write_json_lines
 
 

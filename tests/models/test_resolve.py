@@ -42,7 +42,7 @@ def test_a_folder_that_lacks_a_part_is_refused(model: Path, pattern: str, what: 
 def test_weights_that_no_merge_could_be_proven_with_are_refused(model: Path) -> None:
     config = read_json(model / "config.json")
     write_json(model / "config.json", {**config, "quantization_config": {"quant_method": "gptq"}})
-    with pytest.raises(MedllmError, match="is quantised by its config.json: take the unquantised model"):
+    with pytest.raises(MedllmError, match=r"is quantised by its config\.json: take the unquantised model"):
         resolve_model(str(model))
     write_json(model / "config.json", config)
     (model / "model.safetensors").rename(model / "pytorch_model.bin")

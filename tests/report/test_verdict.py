@@ -135,9 +135,7 @@ def test_one_failed_gate_turns_the_verdict(
     assert failed(run_dir) == {gate: detail}
 
 
-@pytest.mark.parametrize(
-    ("folder", "step"), [("curated", "curation"), ("sets", "the sets"), ("dataset", "the export")]
-)
+@pytest.mark.parametrize(("folder", "step"), [("curated", "curation"), ("sets", "the sets"), ("dataset", "the export")])
 def test_a_ledger_that_is_missing_turns_the_verdict(run_dir: Path, folder: str, step: str) -> None:
     (run_dir / folder / "ledger.json").unlink()
     assert failed(run_dir) == {"every step's ledger balances": f"no ledger of {step}"}

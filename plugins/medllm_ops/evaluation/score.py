@@ -59,7 +59,8 @@ class ScoreRequest(BaseModel):
     """What to score.
 
     ``max_rows`` bounds the rows of each set, ``max_pairs`` the pairs of each file of ``pairs``, ``max_new_tokens`` the
-    length of an answer, which is more only where one of ``names`` takes more than is left of it. ``trust_remote_code``: the models' folders may bring Python code, which is executed.
+    length of an answer, which is more only where one of ``names`` takes more than is left of it.
+    ``trust_remote_code``: the models' folders may bring Python code, which is executed.
     """
 
     models: list[ScoredModel]
