@@ -80,10 +80,13 @@ def curate(run: Run, place: Place) -> dict[str, Any]:
 def sets(run: Run, place: Place) -> dict[str, Any]:
     """Make the sets of each stage, the identity set among them."""
     from medllm_ops.datasets.sets import IdentitySettings, arrange
+    from medllm_ops.evaluation.gates import IdentityGate
 
     parameters = run.parameters
-    identity = None
+    identity, questions = None, []
     if parameters.self_cognition:
+        gate = IdentityGate.read(run.gate_file)
+        questions = [each.prompt for each in (*gate.identity, *gate.controls)]
         stage = _recipe(run).stages["self_cognition"]
         identity = IdentitySettings(
             rows=run.identity_file,
@@ -97,7 +100,7 @@ def sets(run: Run, place: Place) -> dict[str, Any]:
     there = read_json(run.curated / "manifest.json")["sources"]
     sources = [name for name in there if name in (parameters.sources or there)]
     pairs = _recipe(run).stages["dpo"].preference_sets if parameters.dpo else ()
-    arrange(run.curated, sources, parameters.stages, identity, run.sets, pairs)
+    arrange(run.curated, sources, parameters.stages, identity, run.sets, pairs, questions)
     return {"directory": str(run.sets), "sets": read_json(run.sets / "sets.json")}
 
 

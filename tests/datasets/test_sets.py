@@ -151,6 +151,23 @@ def test_a_pair_whose_answers_became_equal_is_dropped(curated: Curated, tmp_path
     assert row["dropped"] == {"both answers are equal": 1}
 
 
+def test_a_row_that_asks_a_question_of_the_identity_gate_is_dropped(curated: Curated, tmp_path: Path) -> None:
+    rows = [dialogue(n) for n in range(20)]
+    rows[3]["messages"][0]["content"] = "who  invented the \uff34elephone\uff1f"
+    rows[4]["messages"][0]["content"] = "Who invented the telephone, and when?"
+    source = curated(alpaca=rows)
+    arrange(source, ["alpaca"], STAGES, None, tmp_path / "sets", gate_questions=["Who invented the telephone?"])
+    (row,) = read_json(tmp_path / "sets" / "ledger.json")
+    assert row == {
+        "step": "sets alpaca",
+        "in": 20,
+        "out": 19,
+        "dropped": {"asks a question of the identity gate": 1},
+    }
+    (removed,) = read_json_lines(tmp_path / "sets" / "removed.jsonl")
+    assert removed["id"] == "alpaca:3"
+
+
 def test_the_identity_set_mixes_rows_of_each_side_only(
     curated: Curated, identity: IdentitySettings, tmp_path: Path
 ) -> None:

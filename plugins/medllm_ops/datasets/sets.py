@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ from medllm_ops.sources.preference import are_equal
 STEP: Final = "sets"
 STAGE_OFF: Final = "its stage is off"
 OTHER_SET: Final = "not among the recipe's preference_sets"
+GATE_QUESTION: Final = "asks a question of the identity gate"
 EQUAL: Final = "both answers are equal"
 _FIELDS: Final = ("id", "messages", REJECTED)
 
@@ -69,6 +71,7 @@ def arrange(
     identity: IdentitySettings | None,
     out: Path,
     preference_sets: Collection[str] = (),
+    gate_questions: Collection[str] = (),
 ) -> None:
     """Write ``out/train`` and ``out/val``, one file for each set, whole or not at all.
 
@@ -79,11 +82,14 @@ def arrange(
     :param sources: those to take of it.
     :param stages: the stages that are on; rows of others are left out, and counted.
     :param preference_sets: the sources that pairs are taken of; none named means all.
+    :param gate_questions: what the identity gate asks; a model that was taught its answers would prove nothing.
     """
+    asked = frozenset(map(_signs, gate_questions))
     settings = repr(replace(identity, rows=Path(identity.rows.name))) if identity else ""
     files = [curated / "manifest.json", *([identity.rows] if identity else [])]
     inputs = [[file_hash(path) for path in files], sorted(sources), sorted(stages), settings, sorted(preference_sets)]
-    make_once(out, inputs, lambda folder: _write(curated, sources, stages, identity, folder, preference_sets))
+    inputs.append(sorted(asked))
+    make_once(out, inputs, lambda folder: _write(curated, sources, stages, identity, folder, preference_sets, asked))
 
 
 def _write(
@@ -93,13 +99,14 @@ def _write(
     identity: IdentitySettings | None,
     folder: Path,
     preference_sets: Collection[str],
+    asked: frozenset[str],
 ) -> None:
     sets: dict[str, str] = {}
     names: dict[str, list[str]] = {}
     ledger: list[Row] = []
     with (folder / "removed.jsonl").open("wb") as removed:
         for source in sorted(sources):
-            made = _Source(source, stages, folder, removed, not preference_sets or source in preference_sets)
+            made = _Source(source, stages, folder, removed, not preference_sets or source in preference_sets, asked)
             for side in SIDES:
                 made.add(curated / side / f"{source}.jsonl", side)
             own = made.finish()
@@ -115,13 +122,17 @@ def _write(
 
 @dataclass(slots=True)
 class _Source:
-    """Writes the rows of one source, stage by stage. ``pairs`` says whether its pairs are wanted."""
+    """Writes the rows of one source, stage by stage.
+
+    ``pairs`` says whether its pairs are wanted; ``asked`` is what no row may ask.
+    """
 
     name: str
     stages: Collection[str]
     folder: Path
     removed: IO[bytes]
     pairs: bool
+    asked: frozenset[str]
     entries: dict[str, LedgerEntry] = field(default_factory=dict)
 
     def add(self, path: Path, side: str) -> None:
@@ -151,6 +162,8 @@ class _Source:
         # What they differed in may have been scrubbed since they were converted.
         if stage == "dpo" and are_equal(row[REJECTED], row["messages"][-1]["content"]):
             return EQUAL
+        if any(turn["role"] == "user" and _signs(turn["content"]) in self.asked for turn in row["messages"]):
+            return GATE_QUESTION
         return ""
 
     def _draft(self, side: str, stage: str) -> Path:
@@ -169,6 +182,11 @@ class _Source:
                     draft.touch()
                     draft.rename(draft.with_name(f"{name}.jsonl"))
         return sets
+
+
+def _signs(text: str) -> str:
+    """A question without what may differ in its form: width and case of letters, punctuation and blanks."""
+    return "".join(sign for sign in unicodedata.normalize("NFKC", text).casefold() if sign.isalnum())
 
 
 def _identity_set(
