@@ -86,7 +86,7 @@ def sets(run: Run, place: Place) -> dict[str, Any]:
     identity, questions = None, []
     if parameters.self_cognition:
         gate = IdentityGate.read(run.gate_file)
-        questions = [each.prompt for each in (*gate.identity, *gate.controls)]
+        questions = [*(each.prompt for each in gate.identity), *(each.prompt for each in gate.controls)]
         stage = _recipe(run).stages["self_cognition"]
         identity = IdentitySettings(
             rows=run.identity_file,
