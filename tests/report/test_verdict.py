@@ -138,7 +138,7 @@ def test_one_failed_gate_turns_the_verdict(
 @pytest.mark.parametrize(("folder", "step"), [("curated", "curation"), ("sets", "the sets"), ("dataset", "the export")])
 def test_a_ledger_that_is_missing_turns_the_verdict(run_dir: Path, folder: str, step: str) -> None:
     (run_dir / folder / "ledger.json").unlink()
-    assert failed(run_dir) == {"every step's ledger balances": f"no ledger of {step}"}
+    assert failed(run_dir) == {"no row is lost between steps": f"no ledger of {step}"}
 
 
 def test_the_reports_own_failure_last_time_is_no_gate(run_dir: Path, change: Change) -> None:

@@ -54,13 +54,11 @@ def _ledger(ledgers: Ledgers, results: Results) -> Iterator[Gate]:
         yield Gate(name="every source is converted", passed=True, detail=f"{len(wanted.sources)} sources")
     rows = ledgers.rows()
     wrong = [" ".join(filter(None, (row.step, row.source))) for row in rows if not row.balances]
+    detail = f"not balanced: {', '.join(wrong)}" if wrong else f"{len(rows)} counts" if rows else NOT_RUN
+    yield Gate(name="every step's ledger balances", passed=bool(rows) and not wrong, detail=detail)
     steps = {"curation": ledgers.curate, "the sets": ledgers.sets, "the export": ledgers.export}
-    unknown = [step for step, counted in steps.items() if not counted]
-    detail = f"not balanced: {', '.join(wrong)}" if wrong else f"{len(rows)} counts"
-    if unknown:
-        detail = f"no ledger of {', '.join(unknown)}" if rows else NOT_RUN
-    yield Gate(name="every step's ledger balances", passed=not unknown and not wrong, detail=detail)
-    lost = [*_lost_between_steps(ledgers), *_lost_in_export(ledgers, results.sets)]
+    unknown = [f"no ledger of {step}" for step, counted in steps.items() if rows and not counted]
+    lost = [*unknown, *_lost_between_steps(ledgers), *_lost_in_export(ledgers, results.sets)]
     yield Gate(
         name="no row is lost between steps",
         passed=bool(rows) and not lost,
