@@ -50,6 +50,12 @@ def crawl(site: TcmSite, client: Client, folder: Path, **settings: Any) -> list[
         ("User-agent: *\nDisallow: /*?", "/a?b=1", False),
         ("User-agent: *\nDisallow: /*?", "/a", True),
         ("User-agent: *\nDisallow: /%E4%B9%A6*", "/%E4%B9%A6/1.html", False),
+        ("User-agent: *\n\nDisallow: /a", "/a", False),
+        ("User-agent: *\nDisallow: /b\n# more\n\nDisallow: /a", "/a", False),
+        ("User-agent: other\nUser-agent: *\n\nDisallow: /a", "/a", False),
+        ("User-agent: *\nDisallow: /b\n\nUser-agent: *\nDisallow: /a", "/a", False),
+        ("User-agent: *\nAllow: /\nDisallow: /a", "/a", False),
+        ("User-agent: *\nDisallow: /a\nAllow: /a/b", "/a/b", True),
         (ERROR_PAGE.decode(), "/a", True),
     ],
 )

@@ -1,4 +1,4 @@
-"""robots.txt (RFC 9309), read by the standard library's parser, with the two things that it leaves out."""
+"""robots.txt (RFC 9309), read by the standard library's parser, with the things that it leaves out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from medllm_ops.fetch.http_answers import HttpError
 
 _FORBIDS_ALL = (401, 403)
 _NOT_NOW = (408, 425, 429)
+_RULES = ("allow", "disallow", "crawl-delay", "request-rate")
 _WILDCARD = re.compile(r"\s*disallow\s*:\s*(/[^\s#]*[*$][^\s#]*)", re.IGNORECASE)
 
 
@@ -29,7 +30,7 @@ class Robots:
         self._agent = user_agent
         lines = text.removeprefix("\ufeff").splitlines()
         self._parser = RobotFileParser()
-        self._parser.parse(lines)
+        self._parser.parse(_joined(lines))
         self._wildcards = [_pattern(found[1]) for line in lines if (found := _WILDCARD.match(line))]
 
     @classmethod
@@ -63,6 +64,32 @@ class Robots:
         if rate := self._parser.request_rate(self._agent):
             asked = max(asked, rate.seconds / max(1, rate.requests))
         return max(delay[0], asked), max(delay[1], asked)
+
+
+def _joined(lines: list[str]) -> list[str]:
+    """The same rules, one group for each crawler, the longest path first.
+
+    The standard library ends a group at an empty line, reads only a crawler's first one, and takes the first rule that
+    fits; the standard takes all of them, and the longest.
+    """
+    groups: dict[str, list[tuple[str, str]]] = {}
+    agents: list[str] = []
+    has_rules = False
+    for line in lines:
+        key, _, value = (part.strip() for part in line.partition("#")[0].partition(":"))
+        key = key.lower()
+        if key == "user-agent":
+            agents = [*([] if has_rules else agents), value.lower()]
+            has_rules = False
+        elif key in _RULES:
+            has_rules = True
+            for agent in agents:
+                groups.setdefault(agent, []).append((key, value))
+    joined = []
+    for agent, rules in groups.items():
+        rules.sort(key=lambda rule: (-len(unquote(rule[1])), rule[0]))
+        joined += [f"User-agent: {agent}", *(f"{key}: {value}" for key, value in rules), ""]
+    return joined
 
 
 def _pattern(path: str) -> re.Pattern[str]:
