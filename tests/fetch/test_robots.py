@@ -70,6 +70,7 @@ def test_what_a_robots_txt_allows(text: str, path: str, allowed: bool) -> None:
         ("User-agent: *\nCrawl-delay: 2", (3, 7)),
         ("User-agent: *\nCrawl-delay: 5", (5, 7)),
         ("User-agent: *\nCrawl-delay: 20", (20, 20)),
+        ("User-agent: *\nCrawl-delay: 10.5", (11, 11)),
         ("User-agent: *\nRequest-rate: 1/10", (10, 10)),
         ("User-agent: other\nCrawl-delay: 20", (3, 7)),
     ],

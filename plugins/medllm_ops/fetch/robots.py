@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.robotparser import RobotFileParser
@@ -13,6 +14,7 @@ from medllm_ops.fetch.http_answers import HttpError
 _FORBIDS_ALL = (401, 403)
 _NOT_NOW = (408, 425, 429)
 _RULES = ("allow", "disallow", "crawl-delay", "request-rate")
+_FRACTION = re.compile(r"[0-9]*\.[0-9]+")
 _WILDCARD = re.compile(r"\s*disallow\s*:\s*(/[^\s#]*[*$][^\s#]*)", re.IGNORECASE)
 
 
@@ -83,6 +85,8 @@ def _joined(lines: list[str]) -> list[str]:
             has_rules = False
         elif key in _RULES:
             has_rules = True
+            if key == "crawl-delay" and _FRACTION.fullmatch(value):
+                value = str(math.ceil(float(value)))  # the standard library knows whole seconds only
             for agent in agents:
                 groups.setdefault(agent, []).append((key, value))
     joined = []
