@@ -145,6 +145,22 @@ def test_an_empty_folder_does_not_empty_the_corpus(place: Path, fetch: Fetch) ->
         fetch(known, location=place / "elsewhere")
 
 
+def test_a_subfolder_that_cannot_be_read_removes_nothing(
+    place: Path, fetch: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = known_of(fetch())
+    real = os.scandir
+
+    def locked(path: Any) -> Any:
+        if path == str(place / "wards"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    with pytest.raises(FetchError, match=r"wards: Permission denied; nothing was changed"):
+        fetch(known)
+
+
 def test_a_file_that_cannot_be_read_costs_the_others_nothing(place: Path, tmp_path: Path) -> None:
     (place / "gone.docx").symlink_to(place / "nowhere.docx")
     known = Known(files={"handbooks/gone.docx": "1"})

@@ -46,12 +46,21 @@ def is_data_path(path: str) -> bool:
 
 
 def data_files(folder: Path) -> list[Path]:
-    """All data files below a folder, sorted; links to folders are not followed."""
+    """All data files below a folder, sorted; links to folders are not followed.
+
+    :raises FetchError: if a folder cannot be read: its files must not pass for removed ones.
+    """
     found = []
-    for directory, subfolders, names in os.walk(folder, followlinks=False):
+    for directory, subfolders, names in os.walk(folder, onerror=_refuse, followlinks=False):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         found += [Path(directory, name) for name in names if is_data(name)]
     return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return  # there is none, or none any more
+    raise FetchError(f"{error.filename}: {error.strerror or error}; nothing was changed") from error
 
 
 def chosen(paths: Collection[str], patterns: Sequence[str], place: str) -> list[str]:
