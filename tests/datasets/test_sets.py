@@ -218,6 +218,15 @@ def test_rows_are_mixed_in_from_those_named_sources_that_the_run_has(
         arrange(source, ["pubmed", "messages"], STAGES, none, tmp_path / "none")
 
 
+def test_without_instruction_tuning_the_mixture_is_of_what_the_run_pretrains_on(
+    curated: Curated, identity: IdentitySettings, tmp_path: Path
+) -> None:
+    source = curated(pubmed=[document(n) for n in range(200)], alpaca=[dialogue(n) for n in range(200)])
+    arrange(source, ["pubmed", "alpaca"], ("pretrain",), identity, tmp_path / "sets")
+    mixed = read(tmp_path / "sets", "self_cognition")["train"]
+    assert Counter(row["id"].partition(":")[0] for row in mixed) == {"identity": 36, "pubmed": 18}
+
+
 def test_each_set_gives_as_many_rows_to_the_mixture_and_the_large_ones_what_a_small_one_lacks(
     curated: Curated, identity: IdentitySettings, tmp_path: Path
 ) -> None:

@@ -45,7 +45,7 @@ class IdentitySettings:
     :param identity_rows: how many of them, over both sides; ``instruction_rows`` likewise.
     :param val_share: the share of both for validation.
     :param instruction_sets: the sources that the instruction rows are drawn from, those of them that the run has; none
-        named means all of instruction tuning.
+        named means all of instruction tuning, or of pretraining where that is off.
     """
 
     rows: Path
@@ -203,7 +203,8 @@ def _identity_set(
     if wanted and not chosen:
         raise MedllmError(f"self-cognition mixes in rows of {', '.join(wanted)}, but this run has none of them")
     if not wanted:
-        chosen = [name for name, stage in sets.items() if stage == "sft"]
+        of = {stage: [name for name in sets if sets[name] == stage] for stage in ("sft", "pretrain")}
+        chosen = of["sft"] or of["pretrain"]
     entry = LedgerEntry(f"{STEP} {SET_NAME}")
     for side, share in (("train", 1 - settings.val_share), ("val", settings.val_share)):
         counts = (round(settings.identity_rows * share), round(settings.instruction_rows * share))

@@ -131,7 +131,8 @@ class StageRecipe(BaseModel):
     instruction_sets: list[str] = setting(
         [],
         "names of sources",
-        "Ours: the sets they are drawn from, as many of each, of those that the run has; empty: all of sft.",
+        "Ours: the sets they are drawn from, as many of each, of those that the run has; empty: all of sft, or "
+        "of pretrain without it.",
         ours=True,
     )
     halve_batch: bool = setting(
