@@ -22,6 +22,7 @@ from medllm_ops.files import (
     link_to,
     make_once,
     md5_of,
+    read_json,
     read_json_lines,
     sha256_of,
     text_hash,
@@ -142,6 +143,18 @@ def test_nothing_half_stays_when_the_disk_is_full(tmp_path: Path, monkeypatch: p
     with pytest.raises(OSError, match=r"No space left on device: '.*/folder'"):
         make_once(tmp_path / "folder", "inputs", lambda _folder: full(0))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_process_left_that_was_killed_right_after_naming_a_folder_goes_with_the_next_call(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "folder"
+    assert make_once(folder, "inputs", lambda part: write_json(part / "file", 1))
+    (tmp_path / ".folder.lock").touch()
+    (tmp_path / ".folder.77.old").mkdir()
+    assert not make_once(folder, "inputs", lambda part: write_json(part / "file", 2))
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert read_json(folder / "file") == 1
 
 
 def test_a_directory_is_as_it_was_when_its_writer_fails(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -102,6 +102,13 @@ def _settle(path: Path) -> None:
         for old in sorted(path.parent.glob(f".{glob.escape(path.name)}.*.old"))[:1]:
             old.rename(path)
     remove_parts(path)
+
+
+def _tidy(path: Path) -> None:
+    # What a process left that was killed when the directory had its name already; another writer does it itself.
+    if any(path.parent.glob(f".{glob.escape(path.name)}.*")):
+        with suppress(MedllmError), alone_at(path):
+            pass
 
 
 @contextmanager
@@ -205,6 +212,7 @@ def make_once(out: Path, inputs: Any, make: Callable[[Path], Any]) -> bool:
     key = text_hash(to_json_line([inputs, code_hash()]).decode())
     mark = out / "key.json"
     if mark.is_file() and read_json(mark)["key"] == key:
+        _tidy(out)
         return False
     if not mark.is_file() and out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise MedllmError(f"{out} is there and holds something else, which would be lost: name another folder")
