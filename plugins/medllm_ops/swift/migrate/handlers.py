@@ -34,10 +34,13 @@ def _tuner(stage: Stage, argument: Argument) -> None:
         stage.put("quant_method", "bnb", described(argument))
         stage.put("quant_bits", 4, described(argument))
         stage.ask(argument, "it is gone; written as lora on weights of 4 bits (bitsandbytes), which is not the same")
+    elif argument.value == "longlora" and stage.member and "llama" not in stage.member.model_type:
+        stage.put("tuner_type", "lora", described(argument))
+        stage.ask(argument, "it works for llama only; written as lora")
     else:
         stage.put("tuner_type", argument.value, described(argument))
-    if argument.value == "longlora" and not (stage.member and stage.member.model_type.startswith("llama")):
-        stage.ask(argument, "it works for llama only: take lora for any other model")
+        if argument.value == "longlora" and not stage.member:
+            stage.ask(argument, "it works for llama only: take lora for any other model")
 
 
 def _quantisation(stage: Stage, argument: Argument) -> None:
