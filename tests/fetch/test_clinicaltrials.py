@@ -30,12 +30,6 @@ def register() -> Iterator[ClinicalTrials]:
         yield server
 
 
-@pytest.fixture
-def client() -> Iterator[Client]:
-    with Client(attempts=3, first_wait=0.01, longest_wait=2, timeout=1) as made:
-        yield made
-
-
 class Corpus:
     """What a refresh keeps: it applies the files in order, and ends as if killed after ``files`` of them."""
 
